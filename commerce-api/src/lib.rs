@@ -1,0 +1,1 @@
+//! The shop: catalog, search, recommendations, cart, checkout, payment, orders, fulfilment over HTTP.

@@ -1,0 +1,1 @@
+//! Workloads, faults, histories and checkers that judge Souk from outside.

@@ -1,0 +1,1 @@
+//! Wire messages of Souk, generated from .proto files, and their conversions.

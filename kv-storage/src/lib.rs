@@ -1,0 +1,1 @@
+//! Durable ordered keyspaces behind one batching writer.
