@@ -1,0 +1,1 @@
+//! Writes kept for an absent primary: their keys, their space, their pace.

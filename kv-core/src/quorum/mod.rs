@@ -1,0 +1,1 @@
+//! How many answers are enough: the pure coordinators of sloppy puts and gets.

@@ -1,0 +1,1 @@
+//! The linearizable register group: Paxos over the rows of one partition key.
