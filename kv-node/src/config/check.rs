@@ -75,7 +75,6 @@ pub(super) fn relations(
     let value = (limits, &keys::VALUE_BYTES_MAX);
     let heartbeat = (failure_detection, &keys::HEARTBEAT_MS);
     at_least((limits, &keys::PEER_IN_FLIGHT_BYTES_MAX), value, problems);
-    at_least((limits, &keys::GROUP_BYTES_MAX), value, problems);
     at_least((storage, &keys::QUEUE_BYTES_MAX), value, problems);
     at_least(
         (failure_detection, &keys::ACCEPTABLE_PAUSE_MS),

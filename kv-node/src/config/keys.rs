@@ -350,20 +350,6 @@ pub const CLOCK_SKEW_MAX_MS: Key<Whole> = Key {
     meaning: "How far a time stamp may lie ahead of a node's own clock; stamps further ahead are refused.",
     accepts: whole("ms", 1, 60_000, 1_000),
 };
-/// `limits.group_rows_max`
-pub const GROUP_ROWS_MAX: Key<Whole> = Key {
-    section: "limits",
-    name: "group_rows_max",
-    meaning: "Rows of one partition key in a register bucket.",
-    accepts: whole("rows", 1, 1_000_000, 10_000),
-};
-/// `limits.group_bytes_max`
-pub const GROUP_BYTES_MAX: Key<Whole> = Key {
-    section: "limits",
-    name: "group_bytes_max",
-    meaning: "Bytes of all rows of one partition key in a register bucket. At least value_bytes_max.",
-    accepts: whole("bytes", 64 * KIB, 256 * MIB, 16 * MIB),
-};
 /// `limits.shutdown_timeout_ms`
 pub const SHUTDOWN_TIMEOUT_MS: Key<Whole> = Key {
     section: "limits",
@@ -458,8 +444,6 @@ pub static ALL: &[&dyn Documented] = &[
     &HINTS_BYTES_MAX,
     &REQUEST_MEMORY_MS,
     &CLOCK_SKEW_MAX_MS,
-    &GROUP_ROWS_MAX,
-    &GROUP_BYTES_MAX,
     &SHUTDOWN_TIMEOUT_MS,
     &HEARTBEAT_MS,
     &PHI_THRESHOLD,

@@ -64,7 +64,7 @@ impl ClusterFile {
         ]
     }
 
-    fn limits_lines(&self) -> [Line<'_>; 10] {
+    fn limits_lines(&self) -> [Line<'_>; 8] {
         let limits = &self.limits;
         [
             (&keys::REQUEST_TIMEOUT_MS, millis(limits.request_timeout)),
@@ -80,8 +80,6 @@ impl ClusterFile {
             (&keys::HINTS_BYTES_MAX, plain(limits.hints_bytes_max)),
             (&keys::REQUEST_MEMORY_MS, millis(limits.request_memory)),
             (&keys::CLOCK_SKEW_MAX_MS, millis(limits.clock_skew_max)),
-            (&keys::GROUP_ROWS_MAX, plain(limits.group_rows_max)),
-            (&keys::GROUP_BYTES_MAX, plain(limits.group_bytes_max)),
             (&keys::SHUTDOWN_TIMEOUT_MS, millis(limits.shutdown_timeout)),
         ]
     }

@@ -64,10 +64,6 @@ pub struct Limits {
     pub request_memory: Duration,
     /// How far a stamp may lie ahead of a node's own clock.
     pub clock_skew_max: Duration,
-    /// Rows of one register group.
-    pub group_rows_max: u32,
-    /// Bytes of one register group.
-    pub group_bytes_max: u64,
     /// How long a stopping process may take.
     pub shutdown_timeout: Duration,
 }
@@ -211,8 +207,6 @@ impl Limits {
             hints_bytes_max: section.whole(&keys::HINTS_BYTES_MAX).value,
             request_memory: millis(section.whole(&keys::REQUEST_MEMORY_MS)),
             clock_skew_max: millis(section.whole(&keys::CLOCK_SKEW_MAX_MS)),
-            group_rows_max: narrow(section.whole(&keys::GROUP_ROWS_MAX)),
-            group_bytes_max: section.whole(&keys::GROUP_BYTES_MAX).value,
             shutdown_timeout: millis(section.whole(&keys::SHUTDOWN_TIMEOUT_MS)),
         }
     }
