@@ -1,1 +1,0 @@
-//! Conversions between wire messages and the types of the pure crates.
