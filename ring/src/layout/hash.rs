@@ -1,0 +1,98 @@
+//! Digests by which nodes notice that their layouts differ.
+//!
+//! Place: pure; exchanged in handshakes and heartbeats. Not a defence against forgers.
+//! Source: Aumasson, Bernstein, SipHash, INDOCRYPT 2012 (SipHash-2-4).
+//! Shape: a canonical encoding fed to SipHash-2-4: integers little-endian at their full width,
+//!   texts and lists after their length as `u32`.
+//! Invariants: 1. keys and encoding are fixed: nodes of different versions compare digests.
+//!   2. addresses are left out: they change when a cluster starts on other ports.
+//! Not here: tokens of keys, which have keys of their own (`crate::token`).
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher24;
+
+use crate::layout::{Layout, ReplicasN};
+use crate::member::Weight;
+use crate::name::Name;
+use crate::partition::PartitionCount;
+
+/// First half of the published key: the ASCII bytes `souk-lay`, read big-endian.
+const LAYOUT_KEY_0: u64 = u64::from_be_bytes(*b"souk-lay");
+/// Second half of the published key: the ASCII bytes `out-hsh1`, read big-endian.
+const LAYOUT_KEY_1: u64 = u64::from_be_bytes(*b"out-hsh1");
+
+/// The digest of a founding: see [`Layout::genesis_hash`]. `members` come in name order.
+pub(super) fn genesis_hash<'a>(
+    cluster_id: &Name,
+    partition_count: PartitionCount,
+    replicas_n: ReplicasN,
+    members: impl ExactSizeIterator<Item = (&'a Name, &'a Name, Weight)>,
+) -> u64 {
+    let mut digest = Digest::new();
+    digest.text(cluster_id.as_str());
+    digest.number(partition_count.get());
+    digest.number(replicas_n.get());
+    digest.length(members.len());
+    for (name, zone, weight) in members {
+        digest.text(name.as_str());
+        digest.text(zone.as_str());
+        digest.number(weight.get());
+    }
+    digest.finish()
+}
+
+/// The digest of a whole layout: see [`Layout::hash`].
+pub(super) fn layout_hash(layout: &Layout) -> u64 {
+    let mut digest = Digest::new();
+    digest.long(layout.genesis_hash());
+    digest.text(layout.cluster_id().as_str());
+    digest.long(layout.epoch().0);
+    digest.number(layout.partition_count().get());
+    digest.number(layout.replicas_n().get());
+    digest.number(layout.next_node_id().0);
+    digest.length(layout.members().len());
+    for member in layout.members().values() {
+        digest.number(member.id.0);
+        digest.text(member.name.as_str());
+        digest.text(member.zone.as_str());
+        digest.number(member.weight.get());
+    }
+    for partition in layout.partition_count().partitions() {
+        let owners = layout.owners(partition);
+        digest.length(owners.len());
+        owners.iter().for_each(|owner| digest.number(owner.0));
+    }
+    digest.finish()
+}
+
+/// Writes the canonical encoding into the hasher.
+struct Digest(SipHasher24);
+
+impl Digest {
+    fn new() -> Digest {
+        Digest(SipHasher24::new_with_keys(LAYOUT_KEY_0, LAYOUT_KEY_1))
+    }
+
+    fn text(&mut self, text: &str) {
+        self.length(text.len());
+        self.0.write(text.as_bytes());
+    }
+
+    fn length(&mut self, length: usize) {
+        self.number(u32::try_from(length).expect("names, members and owners are bounded"));
+    }
+
+    /// As bytes, because `Hasher::write_u32` is free to use the machine's own byte order.
+    fn number(&mut self, number: u32) {
+        self.0.write(&number.to_le_bytes());
+    }
+
+    fn long(&mut self, number: u64) {
+        self.0.write(&number.to_le_bytes());
+    }
+
+    fn finish(self) -> u64 {
+        self.0.finish()
+    }
+}
