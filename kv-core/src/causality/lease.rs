@@ -64,7 +64,7 @@ impl CounterLease {
     ///
     /// # Errors
     /// [`NeedLease`] when the durable lease ends before it.
-    pub fn next(&mut self) -> Result<u64, NeedLease> {
+    pub fn issue(&mut self) -> Result<u64, NeedLease> {
         if self.next > self.upto {
             return Err(NeedLease {
                 upto: self.wanted(),
@@ -149,12 +149,12 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Take(times) => for _ in 0..times {
-                        let counter = match lease.next() {
+                        let counter = match lease.issue() {
                             Ok(counter) => counter,
                             Err(need) => {
                                 durable_upto = need.upto;
                                 lease.extend(need.upto);
-                                lease.next().expect("just extended")
+                                lease.issue().expect("just extended")
                             }
                         };
                         prop_assert!(counter >= 1 && counter <= durable_upto);
@@ -180,15 +180,15 @@ mod tests {
     fn a_clean_stop_wastes_nothing_and_a_crash_wastes_the_block() {
         let block = NonZeroU32::new(10).expect("10 is not zero");
         let mut lease = CounterLease::new(block);
-        assert_eq!(lease.next(), Err(NeedLease { upto: 10 }));
+        assert_eq!(lease.issue(), Err(NeedLease { upto: 10 }));
         lease.extend(10);
-        assert_eq!(lease.next(), Ok(1));
+        assert_eq!(lease.issue(), Ok(1));
         assert_eq!(
-            CounterLease::after_clean_stop(lease.peek(), 10, block).next(),
+            CounterLease::after_clean_stop(lease.peek(), 10, block).issue(),
             Ok(2)
         );
         assert_eq!(
-            CounterLease::after_unclean_stop(10, block).next(),
+            CounterLease::after_unclean_stop(10, block).issue(),
             Err(NeedLease { upto: 20 })
         );
     }
@@ -199,10 +199,10 @@ mod tests {
         lease.extend(10);
         for _ in 0..5 {
             assert_eq!(lease.early_renewal(), None);
-            lease.next().unwrap();
+            lease.issue().unwrap();
         }
         assert_eq!(lease.early_renewal(), None);
-        lease.next().unwrap();
+        lease.issue().unwrap();
         assert_eq!(lease.early_renewal(), Some(NeedLease { upto: 20 }));
     }
 }
