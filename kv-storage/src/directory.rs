@@ -1,0 +1,321 @@
+//! The house of a durable engine: a directory that one process owns.
+//!
+//! Place: opened by [`crate::Store`] before the engine, released after it.
+//! Shape: `FORMAT` (text: version and engine, with its own checksum), `LOCK` (held while open),
+//! `CLEAN` (see `crate::marker`), and one folder named after the engine.
+//! Invariants: 1. owner-only rights. 2. one process at a time. 3. data of a newer version or of
+//! another engine is never touched.
+//! Not here: what is inside the engine's folder.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::EngineKind;
+use crate::error::OpenError;
+
+/// The newest version of the directory's layout that this build knows, and writes.
+const VERSION: u32 = 1;
+const FORMAT: &str = "FORMAT";
+const LOCK: &str = "LOCK";
+const CLEAN: &str = "CLEAN";
+
+/// An owned data directory. Dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct DataDirectory {
+    path: PathBuf,
+    engine: EngineKind,
+    existed: bool,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Creates or takes the directory at `path`.
+    pub(crate) fn open(path: &Path, engine: EngineKind) -> Result<Self, OpenError> {
+        create_owner_only(path)?;
+        let lock = lock(path)?;
+        let existed = match read_optional(&path.join(FORMAT))? {
+            Some(text) => {
+                check_format(path, &text, engine)?;
+                true
+            }
+            None => {
+                refuse_foreign(path)?;
+                write_durably(path, FORMAT, format_text(engine).as_bytes())?;
+                false
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            engine,
+            existed,
+            _lock: lock,
+        })
+    }
+
+    /// Whether a store was here before.
+    pub(crate) fn existed(&self) -> bool {
+        self.existed
+    }
+
+    /// The engine's own folder.
+    pub(crate) fn engine_path(&self) -> PathBuf {
+        self.path.join(self.engine.name())
+    }
+
+    /// Takes the marker of an orderly close away, durably, before anything is written.
+    pub(crate) fn take_clean_marker(&self) -> Result<Option<Vec<u8>>, OpenError> {
+        let file = self.path.join(CLEAN);
+        let marker = match fs::read(&file) {
+            Ok(marker) => marker,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error(&file, "reading")(error)),
+        };
+        fs::remove_file(&file).map_err(io_error(&file, "removing"))?;
+        sync_directory(&self.path)?;
+        Ok(Some(marker))
+    }
+
+    pub(crate) fn set_clean_marker(&self, marker: &[u8]) -> Result<(), OpenError> {
+        write_durably(&self.path, CLEAN, marker)
+    }
+}
+
+fn create_owner_only(path: &Path) -> Result<(), OpenError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(path)
+        .map_err(io_error(path, "creating the directory"))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let rights = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(path, rights).map_err(io_error(path, "making it owner-only"))?;
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let file = path.join(LOCK);
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&file)
+        .map_err(io_error(&file, "opening"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
+            path: path.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(io_error(&file, "locking")(error)),
+    }
+}
+
+/// A directory without `FORMAT` may hold our lock, and a half-written `FORMAT` of a first start
+/// that was interrupted; anything else is not ours to write into.
+fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
+    for entry in fs::read_dir(path).map_err(io_error(path, "listing"))? {
+        let name = entry.map_err(io_error(path, "listing"))?.file_name();
+        if name != LOCK && name != *temporary(FORMAT) {
+            return Err(OpenError::Foreign {
+                path: path.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn format_text(engine: EngineKind) -> String {
+    let body = format!("souk storage\nversion = {VERSION}\nengine = {engine}\n");
+    let sum = crc32fast::hash(body.as_bytes());
+    format!("{body}crc32 = {sum:08x}\n")
+}
+
+fn check_format(path: &Path, text: &[u8], asked: EngineKind) -> Result<(), OpenError> {
+    let bad = |detail: &str| OpenError::Format {
+        path: path.join(FORMAT),
+        detail: detail.to_owned(),
+    };
+    let text = std::str::from_utf8(text).map_err(|_| bad("it is not text"))?;
+    let (body, sum) = text
+        .rsplit_once("crc32 = ")
+        .ok_or_else(|| bad("no checksum"))?;
+    let expected = format!("{:08x}\n", crc32fast::hash(body.as_bytes()));
+    if sum != expected {
+        return Err(bad("the checksum differs"));
+    }
+    let field = |name: &str| {
+        let mut lines = body.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))
+    };
+    let version: u32 = field("version")
+        .and_then(|v| v.parse().ok())
+        .ok_or_else(|| bad("no version"))?;
+    if version > VERSION {
+        let path = path.to_owned();
+        return Err(OpenError::Newer {
+            path,
+            found: version,
+            known: VERSION,
+        });
+    }
+    let found: EngineKind = field("engine")
+        .and_then(|name| name.parse().ok())
+        .ok_or_else(|| bad("no engine"))?;
+    if found != asked {
+        return Err(OpenError::OtherEngine {
+            path: path.to_owned(),
+            found,
+            asked,
+        });
+    }
+    Ok(())
+}
+
+fn read_optional(file: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+    match fs::read(file) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(file, "reading")(error)),
+    }
+}
+
+fn temporary(name: &str) -> std::ffi::OsString {
+    format!("{name}.new").into()
+}
+
+/// Writes a file so that it is there whole or not at all, whatever happens.
+fn write_durably(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
+    let draft = folder.join(temporary(name));
+    let file = folder.join(name);
+    let write = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut draft_file = options.open(&draft)?;
+        draft_file.write_all(bytes)?;
+        draft_file.sync_all()?;
+        fs::rename(&draft, &file)
+    };
+    write().map_err(io_error(&file, "writing"))?;
+    sync_directory(folder)
+}
+
+fn sync_directory(path: &Path) -> Result<(), OpenError> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io_error(path, "syncing"))
+}
+
+fn io_error<'a>(path: &'a Path, doing: &'static str) -> impl FnOnce(io::Error) -> OpenError + 'a {
+    move |source| OpenError::Io {
+        path: path.to_owned(),
+        doing,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> Result<DataDirectory, OpenError> {
+        DataDirectory::open(path, EngineKind::Fjall)
+    }
+
+    #[test]
+    fn a_directory_is_made_once_and_found_again() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a/b");
+        assert!(!open(&path).expect("first").existed());
+        assert!(open(&path).expect("second").existed());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("data");
+        fs::create_dir(&path).expect("create");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("rights");
+        let _open = open(&path).expect("open");
+        assert_eq!(
+            fs::metadata(&path).expect("metadata").permissions().mode() & 0o777,
+            0o700
+        );
+    }
+
+    #[test]
+    fn a_second_owner_is_refused_until_the_first_leaves() {
+        let folder = tempfile::tempdir().expect("folder");
+        let first = open(folder.path()).expect("first");
+        assert!(matches!(open(folder.path()), Err(OpenError::Locked { .. })));
+        drop(first);
+        open(folder.path()).expect("after");
+    }
+
+    #[test]
+    fn foreign_newer_damaged_and_other_data_is_refused() {
+        fn check(files: &[(&str, &str)], fits: impl Fn(&OpenError) -> bool) {
+            let folder = tempfile::tempdir().expect("folder");
+            for (name, text) in files {
+                fs::write(folder.path().join(name), text).expect("write");
+            }
+            let error = open(folder.path()).expect_err("refused");
+            assert!(fits(&error), "{error}");
+        }
+        let sealed =
+            |body: &str| format!("{body}crc32 = {:08x}\n", crc32fast::hash(body.as_bytes()));
+        check(&[("letter.txt", "dear")], |e| {
+            matches!(e, OpenError::Foreign { .. })
+        });
+        check(&[("FORMAT", "")], |e| matches!(e, OpenError::Format { .. }));
+        let newer = sealed("souk storage\nversion = 2\nengine = fjall\n");
+        check(&[("FORMAT", &newer)], |e| {
+            matches!(e, OpenError::Newer { found: 2, .. })
+        });
+        let other = sealed("souk storage\nversion = 1\nengine = sled\n");
+        check(&[("FORMAT", &other)], |e| {
+            matches!(
+                e,
+                OpenError::OtherEngine {
+                    found: EngineKind::Sled,
+                    ..
+                }
+            )
+        });
+    }
+
+    #[test]
+    fn any_flipped_bit_of_the_format_file_is_seen() {
+        let text = format_text(EngineKind::Fjall).into_bytes();
+        for bit in 0..text.len() * 8 {
+            let mut damaged = text.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                check_format(Path::new(""), &damaged, EngineKind::Fjall).is_err(),
+                "bit {bit}"
+            );
+        }
+        check_format(Path::new(""), &text, EngineKind::Fjall).expect("intact");
+    }
+
+    #[test]
+    fn a_marker_is_taken_once() {
+        let folder = tempfile::tempdir().expect("folder");
+        let directory = open(folder.path()).expect("open");
+        assert_eq!(directory.take_clean_marker().expect("none"), None);
+        directory.set_clean_marker(b"bye").expect("set");
+        assert_eq!(
+            directory.take_clean_marker().expect("one"),
+            Some(b"bye".to_vec())
+        );
+        assert_eq!(directory.take_clean_marker().expect("none"), None);
+    }
+}
