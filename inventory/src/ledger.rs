@@ -1,0 +1,67 @@
+//! The book of a stock: every movement, once, in the order in which it happened.
+//!
+//! Place: pure; written by `crate::plan`, read by auditors and checkers.
+//! Shape: one page for each write that moved units, numbered from 0 without gaps; a page is never changed.
+//! Invariants: 1. the movements of all pages add up to the counts of the summary.
+//! Not here: shortening the book.
+
+use serde::{Deserialize, Serialize};
+
+use crate::counts::Movement;
+use crate::ids::{CommandId, ReservationId, ReturnId, TransferId};
+
+/// What moved units, and under which id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerCause {
+    /// New units came in.
+    Receive(CommandId),
+    /// A reservation took available units.
+    Reserve(ReservationId),
+    /// A hold became an allocation.
+    Confirm(ReservationId),
+    /// A hold was given up.
+    Release(ReservationId),
+    /// A hold ran out.
+    Expire(ReservationId),
+    /// An order was called off.
+    Cancel(ReservationId),
+    /// An allocation left for the customer.
+    Ship(ReservationId),
+    /// Units came back and wait for inspection.
+    Return(ReturnId),
+    /// Returned units were found fit for sale.
+    Inspect(ReturnId),
+    /// Available units were found damaged.
+    Damage(CommandId),
+    /// Damaged units were thrown away.
+    Discard(CommandId),
+    /// Available units were counted again.
+    Adjust(CommandId),
+    /// Units left for another centre.
+    TransferOut(TransferId),
+    /// Units came from another centre.
+    TransferIn(TransferId),
+    /// The other centre has the units.
+    TransferArrived(TransferId),
+}
+
+/// One movement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerEntry {
+    /// What caused it.
+    pub cause: LedgerCause,
+    /// What it changed.
+    pub units: Movement,
+}
+
+/// The movements of one write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerPage {
+    /// The stock's time at the write, in Unix milliseconds.
+    pub time_unix_ms: u64,
+    /// In the order in which they were applied; never empty.
+    pub entries: Vec<LedgerEntry>,
+}

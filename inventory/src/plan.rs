@@ -1,0 +1,222 @@
+//! Turns the rows that were read and a batch of commands into the rows to write and an answer for each command.
+//!
+//! A plan first forgets ended holds that are old enough and releases those that ran out, a bounded number of each, then
+//! runs the commands in order, each on the state that the one before left. The whole becomes one conditional write: a
+//! hundred callers waiting for one hot article cost one ballot, not a hundred.
+//!
+//! Place: pure; used by `crate::store`.
+//! Shape: at most three rows for each command (hold, its expiry, its end), and one summary and one ledger page for the
+//! whole batch, whatever the number of holds.
+//! Invariants: 1. a refused command changes nothing, except that a hold it finds expired is released. 2. a batch answers as the same commands one by one would at the
+//! same time. 3. no changes at all when nothing happened, so that replays and refusals need no write.
+//! Not here: reading rows and writing changes, retries (`crate::store`).
+
+mod draft;
+mod holds;
+mod sweep;
+mod units;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::answer::StockAnswer;
+use crate::command::StockCommand;
+use crate::counts::{Compartment, Movement};
+use crate::error::{RowError, StockError};
+use crate::ledger::LedgerCause;
+use crate::rows::{Row, RowKey, StockRows};
+use crate::summary::Summary;
+use draft::{Draft, Stop};
+
+/// Most commands in one plan.
+pub const COMMANDS_MAX: usize = 512;
+
+/// Most expired holds that one write releases.
+pub const SWEEP_MAX: usize = 64;
+
+/// Most ended holds that one write forgets. More than a sweep can end, so that forgetting keeps up.
+pub const PRUNE_MAX: usize = 128;
+
+/// Most live holds of one stock.
+pub const HOLDS_MAX: u64 = 200_000;
+
+const _: () = assert!(PRUNE_MAX > SWEEP_MAX);
+
+/// The rows to write, all in one conditional write or none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowChanges {
+    /// Rows to create or replace.
+    pub puts: BTreeMap<RowKey, Row>,
+    /// Rows to delete; each of them exists.
+    pub deletes: BTreeSet<RowKey>,
+}
+
+impl RowChanges {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.puts.is_empty() && self.deletes.is_empty()
+    }
+
+    /// How many rows change.
+    pub fn len(&self) -> usize {
+        self.puts.len() + self.deletes.len()
+    }
+}
+
+/// What a batch of commands comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockPlan {
+    /// The rows to write. The answers count only once they are written.
+    pub changes: RowChanges,
+    /// The summary after the write.
+    pub summary: Summary,
+    /// One answer for each command, in their order.
+    pub answers: Vec<Result<StockAnswer, StockError>>,
+}
+
+/// Plans a batch of commands on one stock.
+///
+/// `rows` holds the summary, [`StockCommand::row`] of every command, and the fronts of the two indexes where
+/// [`StockRows::wants_expiring`] and [`StockRows::wants_ended`] ask for them. `clock_unix_ms` is the proposer's clock in
+/// Unix milliseconds; the commands are judged at the later of it and the stock's own time.
+///
+/// # Errors
+/// [`RowError`] when a row was not read or contradicts another. Nothing may be written then.
+///
+/// # Panics
+/// With more than [`COMMANDS_MAX`] commands: the caller forms the batches.
+pub fn plan(
+    rows: &StockRows,
+    commands: &[StockCommand],
+    clock_unix_ms: u64,
+) -> Result<StockPlan, RowError> {
+    assert!(
+        commands.len() <= COMMANDS_MAX,
+        "{} commands in one plan",
+        commands.len()
+    );
+    let mut draft = Draft::new(rows, clock_unix_ms);
+    sweep::forget_ended(&mut draft);
+    let released_count = sweep::release_expired(&mut draft)?;
+    let mut answers = Vec::with_capacity(commands.len());
+    for command in commands {
+        answers.push(match run(&mut draft, command, released_count) {
+            Ok(answer) => Ok(answer),
+            Err(Stop::Refused(refusal)) => Err(refusal),
+            Err(Stop::Rows(broken)) => return Err(broken),
+        });
+    }
+    let (changes, summary) = draft.finish();
+    Ok(StockPlan {
+        changes,
+        summary,
+        answers,
+    })
+}
+
+fn run(
+    draft: &mut Draft<'_>,
+    command: &StockCommand,
+    released_count: usize,
+) -> Result<StockAnswer, Stop> {
+    use StockCommand as C;
+    match command {
+        C::Reserve {
+            reservation_id,
+            quantity,
+            expires_unix_ms,
+        } => holds::reserve(draft, *reservation_id, *quantity, *expires_unix_ms),
+        C::Confirm {
+            reservation_id,
+            order_id,
+        } => holds::confirm(draft, *reservation_id, *order_id),
+        C::Release { reservation_id } => holds::release(draft, *reservation_id),
+        C::Cancel {
+            reservation_id,
+            order_id,
+        } => holds::cancel(draft, *reservation_id, *order_id),
+        C::Ship {
+            reservation_id,
+            order_id,
+        } => holds::ship(draft, *reservation_id, *order_id),
+        C::Receive {
+            command_id,
+            quantity,
+        } => {
+            let units = Movement::arrive(Compartment::Available, quantity.get().into());
+            units::record(
+                draft,
+                command,
+                *command_id,
+                LedgerCause::Receive(*command_id),
+                units,
+            )
+        }
+        C::Damage {
+            command_id,
+            quantity,
+        } => {
+            let units = Movement::shift(
+                Compartment::Available,
+                Compartment::Damaged,
+                quantity.get().into(),
+            );
+            units::record(
+                draft,
+                command,
+                *command_id,
+                LedgerCause::Damage(*command_id),
+                units,
+            )
+        }
+        C::Discard {
+            command_id,
+            quantity,
+        } => {
+            let units = Movement::leave(Compartment::Damaged, quantity.get().into());
+            units::record(
+                draft,
+                command,
+                *command_id,
+                LedgerCause::Discard(*command_id),
+                units,
+            )
+        }
+        C::Adjust {
+            command_id,
+            difference,
+        } => {
+            let units = Movement::change(Compartment::Available, *difference);
+            units::record(
+                draft,
+                command,
+                *command_id,
+                LedgerCause::Adjust(*command_id),
+                units,
+            )
+        }
+        C::Return {
+            return_id,
+            order_id,
+            quantity,
+        } => units::take_back(draft, *return_id, *order_id, *quantity),
+        C::Inspect {
+            return_id,
+            sellable,
+        } => units::inspect(draft, *return_id, *sellable),
+        C::TransferOut {
+            transfer_id,
+            to,
+            quantity,
+        } => units::transfer_out(draft, *transfer_id, to, *quantity),
+        C::TransferIn {
+            transfer_id,
+            from,
+            quantity,
+        } => units::transfer_in(draft, *transfer_id, from, *quantity),
+        C::TransferArrived { transfer_id } => units::transfer_arrived(draft, *transfer_id),
+        C::Sweep => Ok(StockAnswer::Swept {
+            released_count,
+            more: draft.has_expired(),
+        }),
+    }
+}

@@ -1,0 +1,209 @@
+//! The state of a plan while its commands run: the rows read, and over them the rows changed so far.
+//!
+//! Place: pure; used by the modules beside it.
+//! Invariants: 1. a movement is checked against all counts before anything of its command is changed.
+//! 2. a row that was made and removed again within the plan leaves no trace.
+//! Not here: the rules of single commands (`super::holds`, `super::units`).
+
+use std::collections::BTreeMap;
+
+use super::RowChanges;
+use crate::counts::{Compartment, Movement, MovementError};
+use crate::error::{RowError, StockError};
+use crate::hold::{Hold, HoldRow, HoldStatus};
+use crate::ids::ReservationId;
+use crate::ledger::{LedgerCause, LedgerEntry, LedgerPage};
+use crate::rows::{DueRow, Row, RowKey, StockRows};
+use crate::summary::Summary;
+
+/// Why a command stops.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It is refused; the batch goes on.
+    Refused(StockError),
+    /// The rows cannot be used; the batch ends.
+    Rows(RowError),
+}
+
+impl From<StockError> for Stop {
+    fn from(refusal: StockError) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<RowError> for Stop {
+    fn from(broken: RowError) -> Self {
+        Self::Rows(broken)
+    }
+}
+
+/// A plan in the making.
+pub(super) struct Draft<'a> {
+    pub(super) rows: &'a StockRows,
+    pub(super) summary: Summary,
+    /// The time that everything in this plan is judged by, in Unix milliseconds.
+    pub(super) now_unix_ms: u64,
+    changed: BTreeMap<RowKey, Option<Row>>,
+    entries: Vec<LedgerEntry>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(rows: &'a StockRows, clock_unix_ms: u64) -> Self {
+        let summary = *rows.summary();
+        let now_unix_ms = summary.now(clock_unix_ms);
+        Self {
+            rows,
+            summary,
+            now_unix_ms,
+            changed: BTreeMap::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    /// The row as the commands so far left it.
+    pub(super) fn row(&self, key: RowKey) -> Result<Option<&Row>, RowError> {
+        match self.changed.get(&key) {
+            Some(changed) => Ok(changed.as_ref()),
+            None => self.rows.get(key),
+        }
+    }
+
+    pub(super) fn put(&mut self, key: RowKey, row: Row) {
+        self.changed.insert(key, Some(row));
+    }
+
+    /// Removes a row that exists.
+    pub(super) fn delete(&mut self, key: RowKey) {
+        // An expiry row is never replaced, so one that stands among the changes was made by this very plan.
+        let made_here =
+            matches!(key, RowKey::Expiry(..)) && matches!(self.changed.get(&key), Some(Some(_)));
+        if made_here {
+            self.changed.remove(&key);
+        } else {
+            self.changed.insert(key, None);
+        }
+    }
+
+    /// The ledger page that this plan writes, if it moves anything.
+    pub(super) fn page(&self) -> u64 {
+        self.summary.ledger_next
+    }
+
+    /// Whether holds that ran out still wait for their release.
+    pub(super) fn has_expired(&self) -> bool {
+        self.summary
+            .next_expiry_unix_ms
+            .is_some_and(|next| next <= self.now_unix_ms)
+    }
+
+    /// Moves units and writes it into the ledger; or changes nothing and says why.
+    pub(super) fn record(&mut self, cause: LedgerCause, units: Movement) -> Result<(), Stop> {
+        match self.summary.counts.after(&units) {
+            Ok(counts) => {
+                self.summary.counts = counts;
+                self.entries.push(LedgerEntry { cause, units });
+                Ok(())
+            }
+            Err(MovementError::TooMany) => Err(StockError::TooManyUnits.into()),
+            // What is reserved, allocated or in transit is backed by rows; less of it means that they are broken.
+            Err(MovementError::TooFew(
+                Compartment::Reserved | Compartment::Allocated | Compartment::InTransit,
+            )) => Err(RowError::Contradiction {
+                key: RowKey::Summary,
+            }
+            .into()),
+            Err(MovementError::TooFew(compartment)) => Err(StockError::Insufficient {
+                compartment,
+                requested: units.get(compartment).unsigned_abs(),
+                present: self.summary.counts.get(compartment),
+                more_expired: self.has_expired(),
+            }
+            .into()),
+        }
+    }
+
+    /// Writes a new live hold and its expiry.
+    pub(super) fn open_hold(&mut self, id: ReservationId, hold: Hold) {
+        let expires = hold.expires_unix_ms;
+        self.put(RowKey::Hold(id), Row::Hold(HoldRow::Made(hold)));
+        self.put(
+            RowKey::Expiry(expires, id),
+            Row::Due(DueRow {
+                quantity: Some(hold.quantity),
+            }),
+        );
+        self.summary.holds_count += 1;
+        self.summary.next_expiry_unix_ms = earlier(self.summary.next_expiry_unix_ms, expires);
+    }
+
+    /// Gives a hold its next status: takes it out of the expiry index when it was live, and remembers when to forget it
+    /// if this is its end.
+    pub(super) fn advance(
+        &mut self,
+        id: ReservationId,
+        before: Hold,
+        status: HoldStatus,
+    ) -> Result<Hold, RowError> {
+        if before.status == HoldStatus::Held {
+            let key = RowKey::Expiry(before.expires_unix_ms, id);
+            let holds_count = self.summary.holds_count.checked_sub(1);
+            self.summary.holds_count = holds_count.ok_or(RowError::Contradiction { key })?;
+            self.delete(key);
+            if self.summary.holds_count == 0 {
+                self.summary.next_expiry_unix_ms = None;
+            }
+        }
+        let hold = Hold { status, ..before };
+        self.put(RowKey::Hold(id), Row::Hold(HoldRow::Made(hold)));
+        if status.is_ended() {
+            self.forget_later(id, hold.prune_unix_ms(self.now_unix_ms));
+        }
+        Ok(hold)
+    }
+
+    /// Notes from when on the row of an ended or barred reservation may go.
+    pub(super) fn forget_later(&mut self, id: ReservationId, prune_unix_ms: u64) {
+        self.put(
+            RowKey::Ended(prune_unix_ms, id),
+            Row::Due(DueRow { quantity: None }),
+        );
+        self.summary.next_prune_unix_ms = earlier(self.summary.next_prune_unix_ms, prune_unix_ms);
+    }
+
+    /// The changes and the summary after them.
+    pub(super) fn finish(mut self) -> (RowChanges, Summary) {
+        let mut changes = RowChanges::default();
+        if self.changed.is_empty() && self.entries.is_empty() {
+            return (changes, *self.rows.summary());
+        }
+        self.summary.time_unix_ms = self.now_unix_ms;
+        if !self.entries.is_empty() {
+            let page = LedgerPage {
+                time_unix_ms: self.now_unix_ms,
+                entries: self.entries,
+            };
+            changes
+                .puts
+                .insert(RowKey::Ledger(self.summary.ledger_next), Row::Ledger(page));
+            self.summary.ledger_next += 1;
+        }
+        changes
+            .puts
+            .insert(RowKey::Summary, Row::Summary(self.summary));
+        for (key, row) in self.changed {
+            match row {
+                Some(row) => {
+                    changes.puts.insert(key, row);
+                }
+                None => {
+                    changes.deletes.insert(key);
+                }
+            }
+        }
+        (changes, self.summary)
+    }
+}
+
+fn earlier(known: Option<u64>, other: u64) -> Option<u64> {
+    Some(known.map_or(other, |known| known.min(other)))
+}

@@ -1,0 +1,468 @@
+//! The rows of a stock: what each sort key means, and the part of them that one plan works on.
+//!
+//! ```text
+//! s                                 summary            one
+//! h/{reservation}                   hold               until it ended and is forgotten
+//! x/{expires, 20 digits}/{reservation}   its expiry    as long as it is live: the box sorted by time
+//! e/{prune, 20 digits}/{reservation}     its end       from its end until it is forgotten
+//! l/{number, 20 digits}             ledger page        for ever
+//! c/{command}                       receipt, damage, discard, adjustment   for ever
+//! r/{return}, t/{transfer}          return, transfer   for ever
+//! ```
+//!
+//! Numbers have leading zeros, so that the order of the keys is the order of time.
+//!
+//! Place: pure; filled by `crate::store`, read by `crate::plan`.
+//! Shape: values are JSON, so that an operator can read a stored row as it is.
+//! Invariants: 1. a hold is live exactly if its `x` row is there, and ended exactly if its `e` row is there.
+//! 2. a key reads back to the row that it was made for.
+//! Not here: reading and writing them (`crate::store`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::command::StockCommand;
+use crate::error::RowError;
+use crate::hold::HoldRow;
+use crate::ids::{CommandId, OrderId, ReservationId, ReturnId, TransferId};
+use crate::ledger::LedgerPage;
+use crate::names::{Centre, Quantity};
+use crate::summary::Summary;
+
+/// The content type under which the rows of a stock are stored.
+pub const STOCK_CONTENT_TYPE: &str = "application/vnd.souk.stock+json";
+
+/// The sort key of one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowKey {
+    /// `s`
+    Summary,
+    /// `h/…`
+    Hold(ReservationId),
+    /// `x/…`: the hold's expiry in Unix milliseconds, and its id.
+    Expiry(u64, ReservationId),
+    /// `e/…`: when the hold may be forgotten in Unix milliseconds, and its id.
+    Ended(u64, ReservationId),
+    /// `l/…`
+    Ledger(u64),
+    /// `c/…`
+    Command(CommandId),
+    /// `r/…`
+    Return(ReturnId),
+    /// `t/…`
+    Transfer(TransferId),
+}
+
+impl RowKey {
+    /// What the keys of all expiry rows begin with.
+    pub const EXPIRY_PREFIX: &str = "x/";
+    /// What the keys of all rows of ended holds begin with.
+    pub const ENDED_PREFIX: &str = "e/";
+    /// What the keys of all ledger pages begin with.
+    pub const LEDGER_PREFIX: &str = "l/";
+
+    /// The sort key as stored.
+    pub fn to_bytes(&self) -> Bytes {
+        self.to_string().into()
+    }
+
+    /// Reads a stored sort key.
+    ///
+    /// # Errors
+    /// [`RowError::UnknownKey`] for anything that [`RowKey::to_bytes`] does not write.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RowError> {
+        let unknown = || RowError::UnknownKey {
+            text: String::from_utf8_lossy(bytes).into_owned(),
+        };
+        let text = std::str::from_utf8(bytes).map_err(|_| unknown())?;
+        let key = Self::parse(text).ok_or_else(unknown)?;
+        // One spelling each: `x/5/…` must not pass for `x/00…05/…`, which sorts elsewhere.
+        if key.to_string() == text {
+            Ok(key)
+        } else {
+            Err(unknown())
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "s" {
+            return Some(Self::Summary);
+        }
+        let (kind, rest) = text.split_once('/')?;
+        let timed = || {
+            let (time, id) = rest.split_once('/')?;
+            Some((time.parse().ok()?, id.parse().ok()?))
+        };
+        match kind {
+            "h" => Some(Self::Hold(rest.parse().ok()?)),
+            "x" => timed().map(|(time, id)| Self::Expiry(time, id)),
+            "e" => timed().map(|(time, id)| Self::Ended(time, id)),
+            "l" => Some(Self::Ledger(rest.parse().ok()?)),
+            "c" => Some(Self::Command(rest.parse().ok()?)),
+            "r" => Some(Self::Return(rest.parse().ok()?)),
+            "t" => Some(Self::Transfer(rest.parse().ok()?)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Summary => f.write_str("s"),
+            Self::Hold(id) => write!(f, "h/{id}"),
+            Self::Expiry(time, id) => write!(f, "x/{time:020}/{id}"),
+            Self::Ended(time, id) => write!(f, "e/{time:020}/{id}"),
+            Self::Ledger(number) => write!(f, "l/{number:020}"),
+            Self::Command(id) => write!(f, "c/{id}"),
+            Self::Return(id) => write!(f, "r/{id}"),
+            Self::Transfer(id) => write!(f, "t/{id}"),
+        }
+    }
+}
+
+/// The value of an `x` or `e` row. The key says the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DueRow {
+    /// The units of the hold, so that releasing it needs no second look; none for an ended one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantity: Option<Quantity>,
+}
+
+/// A command that moved units at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandRecord {
+    /// The command, to tell it from another one under the same id.
+    pub command: StockCommand,
+    /// The ledger page that shows it.
+    pub page: u64,
+}
+
+/// A return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReturnRow {
+    /// The order that the units belonged to.
+    pub order_id: OrderId,
+    /// The units.
+    pub quantity: Quantity,
+    /// The ledger page that shows the arrival.
+    pub page: u64,
+    /// Units found fit for sale, and the ledger page that shows the inspection.
+    pub inspected: Option<(u32, u64)>,
+}
+
+/// Which end of a transfer a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferDirection {
+    /// The units left here.
+    Out,
+    /// The units came here.
+    In,
+}
+
+/// One end of a transfer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferRow {
+    /// Which end.
+    pub direction: TransferDirection,
+    /// The centre at the other end.
+    pub other: Centre,
+    /// The units.
+    pub quantity: Quantity,
+    /// The ledger page that shows the departure or the arrival.
+    pub page: u64,
+    /// At the sending end: the ledger page from which on the units are no longer in transit.
+    pub arrived_page: Option<u64>,
+}
+
+/// The value of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// Under [`RowKey::Summary`].
+    Summary(Summary),
+    /// Under [`RowKey::Hold`].
+    Hold(HoldRow),
+    /// Under [`RowKey::Expiry`] and [`RowKey::Ended`].
+    Due(DueRow),
+    /// Under [`RowKey::Ledger`].
+    Ledger(LedgerPage),
+    /// Under [`RowKey::Command`].
+    Command(CommandRecord),
+    /// Under [`RowKey::Return`].
+    Return(ReturnRow),
+    /// Under [`RowKey::Transfer`].
+    Transfer(TransferRow),
+}
+
+impl Row {
+    /// The stored value.
+    pub fn to_bytes(&self) -> Bytes {
+        let bytes = match self {
+            Self::Summary(row) => serde_json::to_vec(row),
+            Self::Hold(row) => serde_json::to_vec(row),
+            Self::Due(row) => serde_json::to_vec(row),
+            Self::Ledger(row) => serde_json::to_vec(row),
+            Self::Command(row) => serde_json::to_vec(row),
+            Self::Return(row) => serde_json::to_vec(row),
+            Self::Transfer(row) => serde_json::to_vec(row),
+        };
+        bytes
+            .expect("structs with text keys always have a JSON form")
+            .into()
+    }
+
+    /// Reads the value stored under `key`.
+    ///
+    /// # Errors
+    /// [`RowError::Unreadable`], and [`RowError::NewerFormat`] for the summary of a newer release.
+    pub fn from_bytes(key: RowKey, bytes: &[u8]) -> Result<Self, RowError> {
+        let row = match key {
+            RowKey::Summary => return Summary::from_bytes(bytes).map(Self::Summary),
+            RowKey::Hold(_) => serde_json::from_slice(bytes).map(Self::Hold),
+            RowKey::Expiry(..) | RowKey::Ended(..) => serde_json::from_slice(bytes).map(Self::Due),
+            RowKey::Ledger(_) => serde_json::from_slice(bytes).map(Self::Ledger),
+            RowKey::Command(_) => serde_json::from_slice(bytes).map(Self::Command),
+            RowKey::Return(_) => serde_json::from_slice(bytes).map(Self::Return),
+            RowKey::Transfer(_) => serde_json::from_slice(bytes).map(Self::Transfer),
+        };
+        row.map_err(|source| RowError::Unreadable { key, source })
+    }
+}
+
+/// The front of an index, in the order of its keys.
+#[derive(Debug, Clone)]
+pub(crate) struct Window<T> {
+    pub(crate) rows: Vec<T>,
+    /// Whether the index has no rows behind these.
+    pub(crate) complete: bool,
+}
+
+/// One row of the expiry index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expiring {
+    pub(crate) expires_unix_ms: u64,
+    pub(crate) id: ReservationId,
+    pub(crate) quantity: Quantity,
+}
+
+/// One row of the index of ended holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) prune_unix_ms: u64,
+    pub(crate) id: ReservationId,
+}
+
+/// The rows of one stock that were read for a plan.
+///
+/// Read the summary first, and make the write depend on the version that this read returned: all rows read later are
+/// then as new as the summary, or the write is refused.
+#[derive(Debug, Clone)]
+pub struct StockRows {
+    summary: Summary,
+    read: BTreeMap<RowKey, Option<Row>>,
+    pub(crate) expiring: Option<Window<Expiring>>,
+    pub(crate) ended: Option<Window<Ended>>,
+}
+
+impl StockRows {
+    /// Starts with the summary; none for a stock that was never written.
+    pub fn new(summary: Option<Summary>) -> Self {
+        Self {
+            summary: summary.unwrap_or_default(),
+            read: BTreeMap::new(),
+            expiring: None,
+            ended: None,
+        }
+    }
+
+    /// The summary.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Takes in a row that was read by its key; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`RowError`] when the value cannot be read.
+    pub fn insert(&mut self, key: RowKey, value: Option<&[u8]>) -> Result<(), RowError> {
+        let row = value.map(|bytes| Row::from_bytes(key, bytes)).transpose()?;
+        self.read.insert(key, row);
+        Ok(())
+    }
+
+    /// Whether a plan at `clock_unix_ms` wants the first [`crate::SWEEP_MAX`] + 1 rows of [`RowKey::EXPIRY_PREFIX`].
+    pub fn wants_expiring(&self, clock_unix_ms: u64) -> bool {
+        is_due(
+            self.summary.next_expiry_unix_ms,
+            self.summary.now(clock_unix_ms),
+        )
+    }
+
+    /// Whether a plan at `clock_unix_ms` wants the first [`crate::PRUNE_MAX`] + 1 rows of [`RowKey::ENDED_PREFIX`].
+    pub fn wants_ended(&self, clock_unix_ms: u64) -> bool {
+        is_due(
+            self.summary.next_prune_unix_ms,
+            self.summary.now(clock_unix_ms),
+        )
+    }
+
+    /// Takes in the front of the expiry index; `complete` when the scan met the end of the index.
+    ///
+    /// # Errors
+    /// [`RowError`] when a key or value cannot be read.
+    pub fn insert_expiring<'a>(
+        &mut self,
+        rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        complete: bool,
+    ) -> Result<(), RowError> {
+        let read = |(key, value)| {
+            let key = RowKey::from_bytes(key)?;
+            let RowKey::Expiry(expires_unix_ms, id) = key else {
+                return Err(RowError::Contradiction { key });
+            };
+            let Row::Due(DueRow {
+                quantity: Some(quantity),
+            }) = Row::from_bytes(key, value)?
+            else {
+                return Err(RowError::Contradiction { key });
+            };
+            Ok(Expiring {
+                expires_unix_ms,
+                id,
+                quantity,
+            })
+        };
+        let rows = rows
+            .into_iter()
+            .map(read)
+            .collect::<Result<_, RowError>>()?;
+        self.expiring = Some(Window { rows, complete });
+        Ok(())
+    }
+
+    /// Takes in the front of the index of ended holds; `complete` when the scan met the end of the index.
+    ///
+    /// # Errors
+    /// [`RowError`] when a key cannot be read.
+    pub fn insert_ended<'a>(
+        &mut self,
+        keys: impl IntoIterator<Item = &'a [u8]>,
+        complete: bool,
+    ) -> Result<(), RowError> {
+        let read = |key| match RowKey::from_bytes(key)? {
+            RowKey::Ended(prune_unix_ms, id) => Ok(Ended { prune_unix_ms, id }),
+            key => Err(RowError::Contradiction { key }),
+        };
+        let rows = keys
+            .into_iter()
+            .map(read)
+            .collect::<Result<_, RowError>>()?;
+        self.ended = Some(Window { rows, complete });
+        Ok(())
+    }
+
+    /// A row as it was read; an error when it was not.
+    pub(crate) fn get(&self, key: RowKey) -> Result<Option<&Row>, RowError> {
+        self.read
+            .get(&key)
+            .map(Option::as_ref)
+            .ok_or(RowError::NotRead { key })
+    }
+}
+
+fn is_due(next_unix_ms: Option<u64>, now_unix_ms: u64) -> bool {
+    next_unix_ms.is_some_and(|next| next <= now_unix_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_key(key: RowKey, text: &str) {
+        assert_eq!(key.to_string(), text);
+        assert_eq!(RowKey::from_bytes(text.as_bytes()).ok(), Some(key));
+    }
+
+    #[test]
+    fn keys_read_back() {
+        let id = ReservationId::from_bytes([0xab; 16]);
+        let hex = "abababababababababababababababab";
+        check_key(RowKey::Summary, "s");
+        check_key(RowKey::Hold(id), &format!("h/{hex}"));
+        check_key(
+            RowKey::Expiry(5, id),
+            &format!("x/00000000000000000005/{hex}"),
+        );
+        check_key(
+            RowKey::Ended(u64::MAX, id),
+            &format!("e/18446744073709551615/{hex}"),
+        );
+        check_key(RowKey::Ledger(7), "l/00000000000000000007");
+        check_key(
+            RowKey::Command(CommandId::from_bytes([0xab; 16])),
+            &format!("c/{hex}"),
+        );
+        check_key(
+            RowKey::Return(ReturnId::from_bytes([0xab; 16])),
+            &format!("r/{hex}"),
+        );
+        check_key(
+            RowKey::Transfer(TransferId::from_bytes([0xab; 16])),
+            &format!("t/{hex}"),
+        );
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        for text in [
+            "",
+            "s/",
+            "h/",
+            "l/7",
+            "x/5/abababababababababababababababab",
+            "z/1",
+            "h/AB",
+        ] {
+            assert!(RowKey::from_bytes(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(RowKey::from_bytes(b"h/ABABABABABABABABABABABABABABABAB").is_err());
+        assert!(RowKey::from_bytes(&[0xff]).is_err());
+    }
+
+    #[test]
+    fn prefixes_match_their_keys() {
+        let id = ReservationId::from_bytes([1; 16]);
+        assert!(
+            RowKey::Expiry(1, id)
+                .to_string()
+                .starts_with(RowKey::EXPIRY_PREFIX)
+        );
+        assert!(
+            RowKey::Ended(1, id)
+                .to_string()
+                .starts_with(RowKey::ENDED_PREFIX)
+        );
+        assert!(
+            RowKey::Ledger(1)
+                .to_string()
+                .starts_with(RowKey::LEDGER_PREFIX)
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        let refusal = Row::from_bytes(RowKey::Summary, br#"{"format":2,"shelves":[]}"#);
+        assert!(
+            matches!(refusal, Err(RowError::NewerFormat { found: 2 })),
+            "{refusal:?}"
+        );
+    }
+}
