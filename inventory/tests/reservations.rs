@@ -1,7 +1,5 @@
 //! Single cases of a reservation's life, above all at its edges in time.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod group;
 
 use group::{Answer, Group, command, order, reservation, units};
