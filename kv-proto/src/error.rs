@@ -128,7 +128,11 @@ impl Error {
     pub fn from_status(status: &Status) -> Self {
         let detail = RichStatus::decode(status.details())
             .ok()
-            .and_then(|rich| rich.details.into_iter().find(|any| any.type_url == DETAIL_TYPE_URL))
+            .and_then(|rich| {
+                rich.details
+                    .into_iter()
+                    .find(|any| any.type_url == DETAIL_TYPE_URL)
+            })
             .and_then(|any| Error::decode(any.value.as_slice()).ok());
         detail.unwrap_or_else(|| {
             let code = match status.code() {
@@ -149,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_status_carries_code_outcome_and_message() {
-        let error = Error::new(ErrorCode::Timeout, Outcome::Unknown, "2 of 3 answered").retry_after(50);
+        let error =
+            Error::new(ErrorCode::Timeout, Outcome::Unknown, "2 of 3 answered").retry_after(50);
         let status = error.clone().into_status();
         assert_eq!(status.code(), Code::DeadlineExceeded);
         assert_eq!(Error::from_status(&status), error);
