@@ -138,32 +138,6 @@ impl CausalContext {
         self.vector == other.vector && self.loose == other.loose
     }
 
-    /// Forgets that any write of `actor` from `counter` on was seen, except those that `keep` names.
-    /// The stretch before it stays whole.
-    pub(super) fn cut_vector(&mut self, actor: ActorId, counter: u64, keep: &CausalContext) {
-        let Ok(index) = self
-            .vector
-            .binary_search_by_key(&actor, |entry| entry.actor)
-        else {
-            return;
-        };
-        if self.vector[index].counter < counter {
-            return;
-        }
-        match counter.saturating_sub(1) {
-            0 => drop(self.vector.remove(index)),
-            kept => self.vector[index].counter = kept,
-        }
-        self.merge(keep);
-    }
-
-    /// Forgets one dot seen singly.
-    pub(super) fn remove_loose(&mut self, dot: Dot) {
-        if let Ok(index) = self.loose.binary_search(&dot) {
-            self.loose.remove(index);
-        }
-    }
-
     /// About how many bytes this takes on disk and on the wire.
     #[must_use]
     pub fn size_bytes(&self) -> usize {

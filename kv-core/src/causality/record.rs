@@ -7,8 +7,8 @@
 //! with its whole context would make earlier siblings vanish elsewhere.
 //! Source: Bieniusa et al. (2012), §3; Almeida et al. (2014), §5; DVVSet in `ricardobcl/Dotted-Version-Vectors`.
 //! Invariants: 1. siblings are sorted by dot, and the context has seen every one of them.
-//! 2. merging is commutative, associative and idempotent, in both modes. (With requests sent twice, associative as
-//! long as the memory has not overflowed; beyond that, replicas still converge.)
+//! 2. merging is commutative, associative and idempotent, in both modes. (Where a retry made one request run twice
+//! in a siblings bucket, two groupings may pass through different states; replicas still converge and lose nothing.)
 //! 3. no two siblings share a remembered request. 4. in [`MergeMode::LastWriterWins`] there is at most one sibling.
 //! Not here: limits on siblings and bytes, and their refusal (the driver's), encoding (`souk_kv_proto`).
 
@@ -263,19 +263,22 @@ impl Record {
 
     /// The context to answer a put with, so that the client's next write replaces this one without a read between.
     ///
-    /// It has seen `observed`, `dot`, and every write that is already replaced here (which keeps it short), but no
-    /// sibling that the client has not been shown: covering one would let the next write destroy it unread.
+    /// When the client has been shown every sibling here, that is the record's own context, which is short.
+    /// Otherwise it is only what the client had seen, and its dot: covering an unread sibling would let the next
+    /// write destroy it. Covering dots that merely seem replaced is no way out either, for one of them may be the
+    /// second name of a request that was run twice, and is still unread under its first.
     #[must_use]
     pub fn answer_context(&self, observed: &CausalContext, dot: Dot) -> CausalContext {
-        let mut shown = observed.clone();
-        shown.insert(dot);
-        let mut answer = self.context.clone();
-        answer.merge(&shown);
-        for sibling in &self.siblings {
-            if !shown.contains(sibling.dot) {
-                answer.cut_vector(sibling.dot.actor, sibling.dot.counter, &shown);
-                answer.remove_loose(sibling.dot);
-            }
+        let mut answer = observed.clone();
+        answer.insert(dot);
+        if self
+            .siblings
+            .iter()
+            .all(|sibling| answer.contains(sibling.dot))
+        {
+            answer.merge(&self.context);
+        } else {
+            answer.observe_stamp(self.context.newest_stamp());
         }
         answer
     }
@@ -287,7 +290,12 @@ impl Record {
             self.context.observe_stamp(other.context.newest_stamp());
             changed = true;
         }
-        if self.same_causal_state(other) {
+        let same_siblings = other
+            .siblings
+            .iter()
+            .map(identity)
+            .eq(self.siblings.iter().map(identity));
+        if same_siblings && self.context.has_same_dots(&other.context) {
             return changed;
         }
         let mut siblings = match mode {
