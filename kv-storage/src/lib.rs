@@ -29,6 +29,7 @@
 //! | `lifecycle`, `directory`, `marker`, `recovery` | opening, owning, closing, and what a stop may have cost |
 //! | `batch`, `frame`, `scan`, `keyspace` | what is written and read |
 //! | `queue`, `writer`, `space` | group commit and its limits |
+//! | `panics` | engines that panic on damage |
 //! | `engine` | the trait, and fjall, sled and the in-memory twin behind it |
 
 mod batch;
@@ -40,6 +41,7 @@ mod keyspace;
 mod lifecycle;
 mod marker;
 mod options;
+mod panics;
 mod queue;
 mod recovery;
 mod scan;

@@ -6,6 +6,7 @@
 //! back. 3. whichever way a writer ends, those who wait for it learn of it.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -14,8 +15,9 @@ use tokio::sync::watch;
 use crate::directory::DataDirectory;
 use crate::engine::{Engine, EngineFindings, FjallEngine, MemoryDisk, MemoryEngine, SledEngine};
 use crate::error::{OpenError, Unknown, WriteFailure};
-use crate::marker::CloseNote;
+use crate::marker::{CloseNote, look_at_files};
 use crate::options::{Bounds, Place};
+use crate::panics::panicked;
 use crate::queue::CommitQueue;
 use crate::space::{SpaceGuard, SpaceSource};
 use crate::store::Shared;
@@ -47,8 +49,14 @@ fn open_directory(
     kind: EngineKind,
     options: &StoreOptions,
 ) -> Result<(Arc<Shared>, Recovery), OpenError> {
-    let note = directory.take_clean_marker()?;
-    let (engine, findings) = open_engine(&directory, kind, &options.bounds)?;
+    let note = directory
+        .take_clean_marker()?
+        .and_then(|note| CloseNote::decode(&note));
+    let changed = note
+        .as_ref()
+        .and_then(|note| changed_file(&directory, note));
+    let (engine, mut findings) = open_engine(&directory, kind, &options.bounds)?;
+    findings.suspicion = findings.suspicion.or(changed);
     let opened = Opening::judge(engine.as_ref(), directory.existed(), note, findings);
     let space = SpaceSource::Path(directory.engine_path());
     let (shared, mut commits) = assemble(Arc::clone(&engine), &opened, space, options);
@@ -76,7 +84,9 @@ fn open_memory(
 ) -> Result<(Arc<Shared>, Recovery), OpenError> {
     let runtime = tokio::runtime::Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
     let existed = disk.format();
-    let note = disk.take_clean_marker();
+    let note = disk
+        .take_clean_marker()
+        .and_then(|note| CloseNote::decode(&note));
     let (engine, findings) = MemoryEngine::open(&disk);
     let engine = Arc::new(engine);
     let opened = Opening::judge(engine.as_ref(), existed, note, findings);
@@ -94,6 +104,15 @@ fn open_memory(
     Ok((shared, opened.recovery))
 }
 
+/// What differs from the note of the last close, before the engine touches anything.
+fn changed_file(directory: &DataDirectory, note: &CloseNote) -> Option<String> {
+    let now = look_at_files(&directory.engine_path()).unwrap_or_default();
+    let path = note.first_difference(&now)?;
+    Some(format!(
+        "the file {path} is not as the last orderly close left it"
+    ))
+}
+
 fn open_engine(
     directory: &DataDirectory,
     kind: EngineKind,
@@ -105,15 +124,18 @@ fn open_engine(
         doing: "creating the directory",
         source,
     })?;
-    let opened = match kind {
+    let open = || match kind {
         EngineKind::Sled => SledEngine::open(&path, bounds)
             .map(|(engine, findings)| (Arc::new(engine) as Arc<dyn Engine>, findings)),
         EngineKind::Fjall | EngineKind::Memory => FjallEngine::open(&path, bounds)
             .map(|(engine, findings)| (Arc::new(engine) as Arc<dyn Engine>, findings)),
     };
+    // Both engines panic on some kinds of damage.
+    let opened =
+        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| Err(panicked(&*panic)));
     opened.map_err(|detail| OpenError::Engine {
         engine: kind,
-        path,
+        path: path.clone(),
         detail,
     })
 }
@@ -128,14 +150,13 @@ impl Opening {
     fn judge(
         engine: &dyn Engine,
         existed: bool,
-        note: Option<Vec<u8>>,
+        note: Option<CloseNote>,
         mut findings: EngineFindings,
     ) -> Self {
         let last_group = last_group(engine).unwrap_or_else(|why| {
             findings.suspicion.get_or_insert(why);
             0
         });
-        let note = note.and_then(|note| CloseNote::decode(&note));
         let recovery = Recovery::judge(existed, note, last_group, findings);
         match &recovery {
             Recovery::Clean => {}
@@ -206,46 +227,50 @@ struct Ending {
 impl Ending {
     /// The orderly way out.
     fn close(mut self, engine: Arc<impl Engine + ?Sized>, last_group: u64) {
-        let result = match self.shared.queue.poisoning() {
+        let synced = match self.shared.queue.poisoning() {
             Some(poisoned) => Err(WriteFailure::NotWritten(poisoned)),
-            None => self.close_engine(engine.as_ref(), last_group),
+            None => engine.close().map_err(|error| unknown(&error)),
         };
-        // Waits for reads under way, then ends the engine's threads with its last owner.
+        // Waits for reads under way, then ends the engine's threads with its last owner, so that
+        // its files stand still.
         drop(self.shared.engine.write().take());
         drop(engine);
+        let result = synced.and_then(|()| self.leave_note(last_group));
         // Gives the directory back before anyone hears that the store is closed.
         self.home = None;
         self.shared.closed.send_replace(Some(result));
     }
 
-    fn close_engine(
-        &self,
-        engine: &(impl Engine + ?Sized),
-        last_group: u64,
-    ) -> Result<(), WriteFailure> {
-        let unknown = |cause: String| {
-            tracing::error!(%cause, "the store did not close in order");
-            WriteFailure::Unknown(Unknown::EngineFailed {
-                cause: cause.into(),
-            })
-        };
-        engine.close().map_err(|error| unknown(error.to_string()))?;
-        let note = CloseNote {
-            last_group,
-            disk_bytes: engine.stats().disk_bytes,
-        }
-        .encode();
+    fn leave_note(&self, last_group: u64) -> Result<(), WriteFailure> {
         match &self.home {
-            Some(Home::Directory(directory)) => directory
-                .set_clean_marker(&note)
-                .map_err(|error| unknown(error.to_string())),
+            Some(Home::Directory(directory)) => {
+                let files = look_at_files(&directory.engine_path()).map_err(|e| unknown(&e))?;
+                let note = CloseNote { last_group, files }.encode();
+                directory
+                    .set_clean_marker(&note)
+                    .map_err(|error| unknown(&error))
+            }
             Some(Home::Memory(disk)) => {
-                disk.set_clean_marker(note);
+                disk.set_clean_marker(
+                    CloseNote {
+                        last_group,
+                        ..CloseNote::default()
+                    }
+                    .encode(),
+                );
                 Ok(())
             }
             None => Ok(()),
         }
     }
+}
+
+fn unknown(error: &dyn std::error::Error) -> WriteFailure {
+    let cause = error.to_string();
+    tracing::error!(%cause, "the store did not close in order");
+    WriteFailure::Unknown(Unknown::EngineFailed {
+        cause: cause.into(),
+    })
 }
 
 impl Drop for Ending {

@@ -22,7 +22,8 @@ pub enum Recovery {
 }
 
 impl Recovery {
-    /// Weighs what was found. `note` is what the last close left, if it was orderly.
+    /// Weighs what was found. `note` is what the last close left, if it was orderly; `findings`
+    /// are those of the engine and of the look at its files.
     pub(crate) fn judge(
         existed: bool,
         note: Option<CloseNote>,
@@ -55,7 +56,7 @@ mod tests {
         fn check(existed: bool, note: Option<u64>, found: u64, hole: bool, expected: &str) {
             let note = note.map(|last_group| CloseNote {
                 last_group,
-                disk_bytes: 0,
+                ..CloseNote::default()
             });
             let findings = EngineFindings {
                 suspicion: hole.then(|| "hole".to_owned()),

@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use crate::engine::{Engine, EngineError, EngineStats};
 use crate::error::{NotWritten, Unknown, WriteFailure};
 use crate::lifecycle;
+use crate::panics::guarded;
 use crate::queue::{CommitQueue, Request};
 use crate::{
     Durability, Keyspace, Recovery, Scan, ScanPage, ScanRow, StorageError, StoreOptions,
@@ -94,7 +95,7 @@ impl Store {
     /// cannot read, [`StorageError::Closed`].
     pub fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         let stored = self.with_engine(|engine| {
-            engine.get(keyspace, key).map_err(|error| match error {
+            guarded(|| engine.get(keyspace, key)).map_err(|error| match error {
                 EngineError::Corrupt(detail) => corrupt(keyspace, key, detail),
                 EngineError::Refused(detail) | EngineError::Failed(detail) => {
                     StorageError::Read { keyspace, detail }

@@ -10,7 +10,6 @@
 //! Applications Recover from fsync Failures?, ATC 2020). 4. each group carries its number.
 //! Not here: framing and checksums (`crate::frame`), which callers pay for.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use crate::batch::{Change, merge};
 use crate::engine::{Engine, EngineError, MemoryDisk, MemoryEngine, Persist};
 use crate::error::{NotWritten, Unknown, WriteFailure};
 use crate::options::{INTERVAL_MAX, INTERVAL_MIN};
+use crate::panics::guarded;
 use crate::queue::{CommitQueue, Request, Work};
 use crate::space::SpaceGuard;
 use crate::{Durability, Keyspace, frame};
@@ -210,16 +210,4 @@ fn group_number(number: u64) -> Change {
 /// A caller that has gone away needs no answer.
 fn reply(waiter: oneshot::Sender<Result<(), WriteFailure>>, answer: Result<(), WriteFailure>) {
     let _ = waiter.send(answer);
-}
-
-/// An engine that panics has failed like one that returns an error; the writer lives on to say so.
-fn guarded(call: impl FnOnce() -> Result<(), EngineError>) -> Result<(), EngineError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let said = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        Err(EngineError::failed(format!("the engine panicked: {said}")))
-    })
 }
