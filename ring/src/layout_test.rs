@@ -255,12 +255,50 @@ fn join_and_leave_move_the_least_possible() {
     }
 }
 
+/// The other nodes that hold a partition together with `node`: so many help to replace it.
+fn companions(layout: &Layout, node: NodeId) -> BTreeSet<NodeId> {
+    let owners = layout
+        .partitions_of(node)
+        .flat_map(|partition| layout.owners(partition));
+    owners.copied().filter(|owner| *owner != node).collect()
+}
+
 /// When a node fails for good, many others share the work of replacing its copies.
 #[test]
-fn lost_copies_scatter_over_the_survivors() {
-    let before = layout(256, 3, apart(20));
-    let left = before.next(&[MemberChange::Leave(NodeId(7))]).unwrap();
-    let gains = crate::MovePlan::between(&before, &left).unwrap().per_node();
+fn copies_scatter_over_many_nodes() {
+    let check = |layout: &Layout, among: std::ops::RangeInclusive<u32>, least: usize| {
+        for node in among.clone().map(NodeId) {
+            let companions = companions(layout, node);
+            let companions = companions
+                .iter()
+                .filter(|other| among.contains(&other.0))
+                .count();
+            assert!(
+                companions >= least,
+                "{node} shares partitions with {companions} nodes only"
+            );
+        }
+    };
+    let first = layout(256, 3, apart(20));
+    check(&first, 1..=20, 15);
+    let joining = |n: usize| MemberChange::Join(spec(&format!("zz-{n}"), &format!("new-{n}"), 100));
+    let grown = first
+        .next(&(0..20).map(joining).collect::<Vec<_>>())
+        .unwrap();
+    check(&grown, 1..=40, 16);
+    check(&grown, 21..=40, 5);
+
+    // Half of all copies move, and yet hardly any partition changes all of its owners at once.
+    let plan = crate::MovePlan::between(&first, &grown).unwrap();
+    let uprooted = plan
+        .moves()
+        .iter()
+        .filter(|change| change.losses.len() == 3)
+        .count();
+    assert!(uprooted <= 2, "{uprooted} of 256 partitions keep no owner");
+
+    let left = first.next(&[MemberChange::Leave(NodeId(7))]).unwrap();
+    let gains = crate::MovePlan::between(&first, &left).unwrap().per_node();
     let gainers = gains.values().filter(|moves| moves.gains_count > 0).count();
     assert!(gainers >= 15, "only {gainers} of 19 nodes help");
 }

@@ -4,8 +4,9 @@ use super::share::{Share, fair_shares};
 use super::spread::Spread;
 use super::*;
 
-/// Weight and zone of each node, copies, and the binary logarithm of the partition count.
-fn problem(nodes: &[(usize, u64)], copies: usize, partitions_bits: u32) -> Problem {
+/// A problem from zone and weight of each node, copies, and the binary logarithm of the partition
+/// count.
+pub(super) fn problem(nodes: &[(usize, u64)], copies: usize, partitions_bits: u32) -> Problem {
     let mut zones: BTreeMap<usize, usize> = BTreeMap::new();
     for (zone, _) in nodes {
         let next = zones.len();
@@ -132,7 +133,8 @@ fn fewest_moves_by_force(problem: &Problem, previous: &Plan) -> usize {
     costs.min().expect("shares can be met")
 }
 
-fn nodes(
+/// Zone and weight of `count` nodes over at most `zones` zones.
+pub(super) fn nodes(
     count: std::ops::RangeInclusive<usize>,
     zones: usize,
 ) -> impl Strategy<Value = Vec<(usize, u64)>> {

@@ -9,7 +9,7 @@
 //! Shape: per partition an ordered list of `min(replicas_n, members)` distinct nodes.
 //! Invariants: 1. node ids are never reused: `next_node_id` only grows. 2. every list has the same
 //!   length and names members only. 3. `genesis_hash` is the same in all epochs of a cluster.
-//! Not here: choosing the owners ([`crate::placement`]), agreeing on a layout, moving data.
+//! Not here: choosing the owners (the private module `placement`), agreement, moving data.
 
 mod change;
 mod error;
@@ -99,9 +99,10 @@ impl Layout {
         }))
     }
 
-    /// The successor of this layout after `changes`, applied in order: the epoch is one higher,
-    /// and among all placements that meet the rules of [`crate::placement`] it moves the fewest
-    /// copies.
+    /// The successor of this layout after `changes`, applied in order; its epoch is one higher.
+    ///
+    /// Owners are planned anew: far apart, then fair by weight, then with the fewest copies moved
+    /// that those two permit.
     ///
     /// # Errors
     /// When a change names an unknown member, would double a name, or leaves no members.

@@ -200,3 +200,7 @@ impl Zone {
         self.nodes.iter().map(line_of).fold(Line::FLAT, Line::plus)
     }
 }
+
+#[cfg(test)]
+#[path = "share_test.rs"]
+mod tests;

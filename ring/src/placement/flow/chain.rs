@@ -51,6 +51,8 @@ struct Sweep<'a, 'p> {
     looked: Vec<usize>,
     /// Nodes by zone and price that may still lead somewhere.
     open_nodes: BTreeMap<(usize, i32), Vec<usize>>,
+    /// Nodes below their share, where chains end.
+    ends: Vec<usize>,
     /// On the present chain, or known to lead nowhere.
     free_entered: Vec<bool>,
     node_entered: Vec<bool>,
@@ -76,6 +78,9 @@ impl<'a, 'p> Sweep<'a, 'p> {
             holders: holders(state),
             looked: vec![0; state.problem.nodes.len()],
             open_nodes,
+            ends: (0..state.problem.nodes.len())
+                .filter(|n| state.is_below_share(*n))
+                .collect(),
             free_entered: vec![false; state.problem.partitions_count],
             node_entered: vec![false; state.problem.nodes.len()],
             pool_entered: false,
@@ -159,14 +164,18 @@ impl<'a, 'p> Sweep<'a, 'p> {
     }
 
     fn carry_out(&mut self, chain: &[Step]) {
-        if chain.last().is_some_and(|step| step.to == Vertex::Pool) {
-            self.state.pool -= 1;
-        }
         for step in chain {
             self.set_entered(step.to, false);
             for edit in step.edits.into_iter().flatten() {
                 self.apply(edit);
             }
+        }
+        match chain.last().map(|step| step.to) {
+            Some(Vertex::Pool) => self.state.pool -= 1,
+            Some(Vertex::Node(node)) if !self.state.is_below_share(node) => {
+                self.ends.retain(|other| *other != node);
+            }
+            _ => {}
         }
     }
 
@@ -201,20 +210,20 @@ impl<'a, 'p> Sweep<'a, 'p> {
     }
 
     fn step_from_free(&mut self, partition: usize) -> Option<Step> {
-        let zones_count = self.state.problem.zones_count;
-        for step in 0..zones_count {
-            let zone = (partition + step) % zones_count;
-            if self.state.zone_can_gain(partition, zone)
-                && let Some(node) = self.find_gain(partition, zone, self.prices.free[partition])
-            {
-                let gain = Edit::Gain { partition, node };
-                return Some(Step {
-                    edits: [None, Some(gain)],
-                    to: Vertex::Node(node),
-                });
-            }
-        }
-        None
+        let price = self.prices.free[partition];
+        let node = self.find_end(partition, price).or_else(|| {
+            let zones_count = self.state.problem.zones_count;
+            let start = scattered_start(partition, zones_count, zones_count);
+            (start..zones_count)
+                .chain(0..start)
+                .filter(|zone| self.state.zone_can_gain(partition, *zone))
+                .find_map(|zone| self.find_gain(partition, zone, price))
+        })?;
+        let gain = Edit::Gain { partition, node };
+        Some(Step {
+            edits: [None, Some(gain)],
+            to: Vertex::Node(node),
+        })
     }
 
     fn step_from_node(&mut self, node: usize) -> Option<Step> {
@@ -267,22 +276,40 @@ impl<'a, 'p> Sweep<'a, 'p> {
         })
     }
 
+    /// A node below its share that may take a copy of `partition`, had for `price`, at once. Looked
+    /// for first, because longer chains at the same price uproot partitions that could stay.
+    fn find_end(&self, partition: usize, price: i32) -> Option<usize> {
+        let state = &*self.state;
+        // Each further copy starts elsewhere again, lest neighbours in the list always pair up.
+        let copies = state.held[partition].len();
+        let start = scattered_start(partition, copies, self.ends.len());
+        let (later, sooner) = self.ends.split_at(start);
+        sooner.iter().chain(later).copied().find(|node| {
+            self.prices.node[*node] == price + state.cost(partition, *node)
+                && self.can_gain(partition, *node)
+                && state.zone_can_gain(partition, state.zone_of(*node))
+        })
+    }
+
     /// A node of `zone` that may take a copy of `partition`, had for `price`, at its own price.
     fn find_gain(&self, partition: usize, zone: usize, price: i32) -> Option<usize> {
         let state = &*self.state;
-        let can_enter = |node: usize| !self.node_entered[node] && !state.holds(partition, node);
-        let before = state.previous[partition].iter().copied();
-        let mut regained = before.filter(|node| {
-            state.zone_of(*node) == zone && self.prices.node[*node] == price && can_enter(*node)
-        });
-        regained.next().or_else(|| {
+        let mut before = state.previous[partition].iter().copied();
+        let regains = |node: &usize| {
+            state.zone_of(*node) == zone
+                && self.prices.node[*node] == price
+                && self.can_gain(partition, *node)
+        };
+        before.find(regains).or_else(|| {
             let nodes = self.open_nodes.get(&(zone, price + 1))?;
-            // Partitions start at different nodes, so that lost copies scatter over many takers.
-            let start = (mix(partition, zone) % nodes.len().max(1) as u64) as usize;
-            let (later, sooner) = nodes.split_at(start);
+            let (later, sooner) = nodes.split_at(scattered_start(partition, zone, nodes.len()));
             let mut takers = sooner.iter().chain(later).copied();
-            takers.find(|node| can_enter(*node) && state.cost(partition, *node) == 1)
+            takers.find(|node| self.can_gain(partition, *node) && state.cost(partition, *node) == 1)
         })
+    }
+
+    fn can_gain(&self, partition: usize, node: usize) -> bool {
+        !self.node_entered[node] && !self.state.holds(partition, node)
     }
 
     fn is_entered(&self, vertex: Vertex) -> bool {
@@ -310,4 +337,10 @@ impl<'a, 'p> Sweep<'a, 'p> {
             }
         }
     }
+}
+
+/// Where to begin looking through `count` takers. Partitions begin at different ones, so that
+/// copies on the move scatter instead of travelling as a group.
+fn scattered_start(partition: usize, salt: usize, count: usize) -> usize {
+    (mix(partition, salt) % count.max(1) as u64) as usize
 }

@@ -75,28 +75,35 @@ impl<'a> State<'a> {
     /// Drops copies until no node is above its share rounded up, and no more nodes round up than
     /// all copies together allow.
     fn drop_beyond_shares(&mut self) {
+        let over =
+            |state: &Self, node: usize| state.loads[node].saturating_sub(state.shares[node].max);
+        self.drop_from_fullest(u64::MAX, over);
+
         let copies = (self.problem.partitions_count * self.problem.copies_count) as u64;
         let at_least = |(load, share): (&u64, &Share)| *load.max(&share.min);
-        let bounded = |(load, share): (&u64, &Share)| (*load).clamp(share.min, share.max);
-        let after: u64 = self.loads.iter().zip(self.shares).map(bounded).sum();
-        let mut rounding_excess = after.saturating_sub(copies);
-
-        for partition in self.problem.scattered_partitions() {
-            let (loads, shares) = (&mut self.loads, self.shares);
-            self.held[partition].retain(|&node| {
-                let over = loads[node] > shares[node].max;
-                let rounds = loads[node] > shares[node].min && rounding_excess > 0;
-                if over || rounds {
-                    loads[node] -= 1;
-                    rounding_excess -= u64::from(!over);
-                }
-                !(over || rounds)
-            });
-        }
         let taken: u64 = self.loads.iter().zip(self.shares).map(at_least).sum();
-        self.pool = copies
-            .checked_sub(taken)
-            .expect("shares rounded down fit into all copies");
+        let rounds_up = |state: &Self, node: usize| u64::from(state.can_round_down(node));
+        self.drop_from_fullest(taken.saturating_sub(copies), rounds_up);
+        self.pool = copies.saturating_sub(taken);
+    }
+
+    /// Drops up to `limit` copies of nodes with a surplus, the largest surplus first, and from the
+    /// partitions with the most copies left, so that few change all of their owners at once.
+    fn drop_from_fullest(&mut self, mut limit: u64, surplus: impl Fn(&Self, usize) -> u64) {
+        for copies_left in (1..=self.problem.copies_count).rev() {
+            for partition in self.problem.scattered_partitions() {
+                let owners = &self.held[partition];
+                if limit == 0 || owners.len() != copies_left {
+                    continue;
+                }
+                let surpluses = owners.iter().map(|node| surplus(self, *node)).enumerate();
+                if let Some((place, 1..)) = surpluses.max_by_key(|(_, surplus)| *surplus) {
+                    let node = self.held[partition].remove(place);
+                    self.loads[node] -= 1;
+                    limit -= 1;
+                }
+            }
+        }
     }
 
     /// Writes down which copies each partition lacks, zones without any first.
