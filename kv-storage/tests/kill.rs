@@ -84,7 +84,14 @@ fn writer_process() {
     let Ok(task) = std::env::var(WRITER_VARIABLE) else {
         return;
     };
-    let (engine, path) = task.split_once(' ').expect("engine and path");
+    let mut words = task.splitn(3, ' ');
+    let mut word = || words.next().expect("engine, durability and path");
+    let (engine, durability, path) = (word(), word(), word());
+    // What is left to the operating system survives the death of a process as well.
+    let durability = match durability {
+        "synced" => Durability::Synced,
+        _ => Durability::Interval(Duration::from_millis(20)),
+    };
     let options = options(Path::new(path), engine.parse().expect("an engine"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -98,12 +105,6 @@ fn writer_process() {
                     let mut turn = turns_done(&store, writer);
                     while turn < u64::MAX {
                         turn += 1;
-                        // Half of the writers are content with the operating system, which
-                        // survives the death of a process as well.
-                        let durability = match writer % 2 {
-                            0 => Durability::Synced,
-                            _ => Durability::Interval(Duration::from_millis(20)),
-                        };
                         let batch = turn_batch(writer, turn);
                         store.commit_with(batch, durability).await.expect("commit");
                         let line = format!("ack {writer} {turn}\n");
@@ -131,7 +132,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(path: &Path, engine: EngineKind) -> Self {
+    fn start(path: &Path, engine: EngineKind, durability: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args([
                 "--exact",
@@ -139,7 +140,10 @@ impl Writer {
                 "--nocapture",
                 "--test-threads=1",
             ])
-            .env(WRITER_VARIABLE, format!("{engine} {}", path.display()))
+            .env(
+                WRITER_VARIABLE,
+                format!("{engine} {durability} {}", path.display()),
+            )
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -225,7 +229,12 @@ fn kill_runs(engine: EngineKind) {
         }
         let (_, path, acknowledged) = ground.as_mut().expect("made in the first run");
         let delay = Duration::from_micros(random.random_range(0..30_000));
-        Writer::start(path, engine).kill_after(delay, acknowledged);
+        let durability = if random.random_bool(0.7) {
+            "synced"
+        } else {
+            "interval"
+        };
+        Writer::start(path, engine, durability).kill_after(delay, acknowledged);
         // Sometimes the next writer itself recovers; sometimes we do, and look.
         if random.random_bool(0.3) && (run + 1) % RUNS_PER_DIRECTORY != 0 {
             continue;

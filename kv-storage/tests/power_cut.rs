@@ -39,6 +39,11 @@ impl Told {
         }
     }
 
+    fn answered(&mut self, turn: u64) {
+        self.acknowledged = turn;
+        self.pending.push((Instant::now(), turn));
+    }
+
     fn settle(&mut self, now: Instant) {
         let old = |at: Instant| now.duration_since(at) > INTERVAL + 2 * LATENCY_MAX;
         let settled = self
@@ -84,10 +89,7 @@ async fn write_for_ever(store: Store, writer: u8, told: Rc<RefCell<Told>>) {
         {
             return;
         }
-        let mut told = told.borrow_mut();
-        told.acknowledged = turn;
-        told.pending.push((Instant::now(), turn));
-        drop(told);
+        told.borrow_mut().answered(turn);
         tokio::time::sleep(Duration::from_micros(300 * u64::from(writer + 1))).await;
     }
 }

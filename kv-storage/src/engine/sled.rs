@@ -223,3 +223,70 @@ fn engine_error(error: sled::Error) -> EngineError {
         _ => EngineError::Failed(detail),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(key: &str, value: Option<&str>) -> Change {
+        let value = value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
+        Change {
+            keyspace: Keyspace::Records,
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value,
+        }
+    }
+
+    fn rows(engine: &SledEngine, reverse: bool) -> Vec<(String, String)> {
+        let range = KeyRange {
+            keyspace: Keyspace::Records,
+            start: Bound::Unbounded,
+            end: Bound::Unbounded,
+            reverse,
+        };
+        let mut rows = Vec::new();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut visit = |key: &[u8], value: &[u8]| {
+            rows.push((text(key), text(value)));
+            ControlFlow::Continue(())
+        };
+        engine.scan(&range, &mut visit).expect("scan");
+        rows
+    }
+
+    /// After a commit whose sync failed, readers see the state before it, for good.
+    #[test]
+    fn what_was_not_synced_is_not_seen() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("sled");
+        let (engine, _) = SledEngine::open(&path, &Bounds::default()).expect("open");
+        let old = [
+            change("b", Some("old")),
+            change("d", Some("old")),
+            change("f", Some("old")),
+        ];
+        engine.commit(&old, Persist::Disk).expect("commit");
+        let before = rows(&engine, false);
+        assert_eq!(before.len(), 3);
+        std::fs::remove_dir(path.join("blobs")).expect("makes the next sync fail");
+        let new = [
+            change("a", Some("new")),
+            change("b", Some("new")),
+            change("c", Some("new")),
+            change("d", None),
+            change("g", Some("new")),
+        ];
+        engine
+            .commit(&new, Persist::Disk)
+            .expect_err("the sync failed");
+        assert_eq!(rows(&engine, false), before);
+        assert_eq!(
+            rows(&engine, true),
+            before.into_iter().rev().collect::<Vec<_>>()
+        );
+        let get = |key: &str| engine.get(Keyspace::Records, key.as_bytes()).expect("get");
+        assert_eq!(get("a"), None);
+        assert_eq!(get("b").as_deref(), Some(&b"old"[..]));
+        assert_eq!(get("d").as_deref(), Some(&b"old"[..]));
+    }
+}
