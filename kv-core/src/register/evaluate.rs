@@ -178,7 +178,15 @@ struct Desk<'a> {
     delta: Delta,
     size: GroupSize,
     next_index: u32,
-    memories: BTreeMap<RowKey, ClientMemory>,
+    /// Memories as they were read, each read once; only the changed ones are written.
+    memories: BTreeMap<RowKey, Recollection>,
+}
+
+/// One client's memory on the desk.
+#[derive(Default)]
+struct Recollection {
+    memory: Option<ClientMemory>,
+    changed: bool,
 }
 
 impl<'a> Desk<'a> {
@@ -217,27 +225,26 @@ impl<'a> Desk<'a> {
     }
 
     /// The answer given before, or why the request may not be run.
-    fn recall(&self, transaction: &Transaction) -> Result<Option<Answer>, Refusal> {
+    fn recall(&mut self, transaction: &Transaction) -> Result<Option<Answer>, Refusal> {
         if !transaction.wants_memory() {
             return Ok(None);
         }
         let stamp = transaction.stamp();
-        let memory = self
-            .memory(&RowKey::memory(&stamp.request.client))
-            .map_err(Refusal::MemoryUnreadable)?;
+        let floor = stored_floor(&self.basis.rows).map_err(Refusal::MemoryUnreadable)?;
+        let memory = self.memory(&RowKey::memory(&stamp.request.client));
+        let memory = &memory.map_err(Refusal::MemoryUnreadable)?.memory;
+        let sequence = stamp.request.sequence;
         if let Some(answer) = memory
             .as_ref()
-            .and_then(|memory| memory.answers.get(&stamp.request.sequence))
+            .and_then(|memory| memory.answers.get(&sequence))
         {
             return Ok(Some(answer.clone()));
         }
-        let forgotten = match &memory {
-            Some(memory) => stamp.request.sequence < memory.lowest_unanswered,
-            None => stamp.issued_unix_ms <= self.floor().map_err(Refusal::MemoryUnreadable)?,
-        };
+        let lowest = memory.as_ref().map_or(0, |memory| memory.lowest_unanswered);
         let age_ms = self.time.now_unix_ms.saturating_sub(stamp.issued_unix_ms);
-        if forgotten
-            || stamp.request.sequence < stamp.lowest_unanswered
+        // The floor counts even beside a memory row: it may be a new one, made after the client's was erased.
+        if sequence < lowest.max(stamp.lowest_unanswered)
+            || floor.covers(stamp.issued_unix_ms)
             || age_ms > self.time.request_memory_ms
         {
             return Err(Refusal::TooOld);
@@ -249,17 +256,21 @@ impl<'a> Desk<'a> {
         Ok(None)
     }
 
-    fn memory(&self, key: &RowKey) -> Result<Option<ClientMemory>, MemoryError> {
-        if let Some(memory) = self.memories.get(key) {
-            return Ok(Some(memory.clone()));
+    fn memory(&mut self, key: &RowKey) -> Result<&mut Recollection, MemoryError> {
+        if !self.memories.contains_key(key) {
+            let cell = self.basis.rows.row(key).and_then(|row| row.cell.as_ref());
+            let memory = cell
+                .map(|cell| ClientMemory::from_bytes(&cell.bytes))
+                .transpose()?;
+            self.memories.insert(
+                key.clone(),
+                Recollection {
+                    memory,
+                    changed: false,
+                },
+            );
         }
-        let cell = self.basis.rows.row(key).and_then(|row| row.cell.as_ref());
-        cell.map(|cell| ClientMemory::from_bytes(&cell.bytes))
-            .transpose()
-    }
-
-    fn floor(&self) -> Result<u64, MemoryError> {
-        stored_floor(&self.basis.rows).map(|floor| floor.issued_unix_ms)
+        Ok(self.memories.entry(key.clone()).or_default())
     }
 
     fn failed_conditions(&self, operations: &[RowOperation]) -> Vec<FailedCondition> {
@@ -339,24 +350,26 @@ impl<'a> Desk<'a> {
         }
         let stamp = transaction.stamp();
         let key = RowKey::memory(&stamp.request.client);
-        let mut memory = self.memory(&key).ok().flatten().unwrap_or_default();
-        memory.remember(
+        let recollection = self
+            .memory(&key)
+            .expect("unreadable memory was refused by recall");
+        recollection.changed = true;
+        recollection.memory.get_or_insert_default().remember(
             stamp.request.sequence,
             stamp.lowest_unanswered,
             stamp.issued_unix_ms,
             answer(),
         );
-        self.memories.insert(key, memory);
     }
 
-    /// The delta with each touched client's memory written once.
+    /// The delta with each changed memory written once.
     fn finish(mut self) -> Delta {
-        for (key, memory) in std::mem::take(&mut self.memories) {
-            let row = self.written(
-                &internal(memory.to_bytes()),
-                self.row(&key),
-                self.next_index,
-            );
+        for (key, recollection) in std::mem::take(&mut self.memories) {
+            let Some(memory) = recollection.memory.filter(|_| recollection.changed) else {
+                continue;
+            };
+            let bytes = internal(memory.to_bytes());
+            let row = self.written(&bytes, self.row(&key), self.next_index);
             self.next_index += 1;
             self.put(key, row);
         }

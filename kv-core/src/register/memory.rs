@@ -7,8 +7,7 @@
 //! Source: Lee et al., Implementing Linearizability at Large Scale and Low Latency (RIFL), SOSP 2015, §3.
 //! Shape: at most [`MEMORY_ANSWERS_MAX`] answers per client, by sequence; a format byte, then big-endian fields.
 //! Invariants: 1. a request below `lowest_unanswered` is never run. 2. when rows of idle clients are erased,
-//! the floor keeps the newest issue time among what they held; no request issued up to it is run for a client
-//! without a row. So forgetting is exact and trusts no clock but the client's own, which stamps each request once.
+//! the floor keeps the newest issue time among what they held; no request issued up to it is run. So forgetting is exact and trusts no clock but the client's own, which stamps each request once.
 //! Not here: when to look (`evaluate`), how long to remember (an operator's setting).
 
 use std::collections::BTreeMap;
@@ -140,6 +139,12 @@ pub struct MemoryFloor {
 }
 
 impl MemoryFloor {
+    /// True when the answer to a request issued then may have been forgotten. A floor of 0 covers nothing.
+    #[must_use]
+    pub fn covers(&self, issued_unix_ms: u64) -> bool {
+        self.issued_unix_ms > 0 && issued_unix_ms <= self.issued_unix_ms
+    }
+
     /// The row's bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
