@@ -45,7 +45,9 @@ pub use ledger::{LedgerCause, LedgerEntry, LedgerPage};
 pub use names::{
     CENTRE_BYTES_MAX, Centre, NameError, QUANTITY_MAX, Quantity, SKU_BYTES_MAX, Sku, StockId,
 };
-pub use plan::{COMMANDS_MAX, HOLDS_MAX, PRUNE_MAX, RowChanges, SWEEP_MAX, StockPlan, plan};
+pub use plan::{
+    CHANGES_MAX, COMMANDS_MAX, HOLDS_MAX, PRUNE_MAX, RowChanges, SWEEP_MAX, StockPlan, plan,
+};
 pub use rows::{
     CommandRecord, DueRow, ReturnRow, Row, RowKey, STOCK_CONTENT_TYPE, StockRows,
     TransferDirection, TransferRow,

@@ -27,19 +27,27 @@ use crate::rows::{Row, RowKey, StockRows};
 use crate::summary::Summary;
 use draft::{Draft, Stop};
 
+/// Most rows that one plan changes: what the store takes in one conditional write.
+pub const CHANGES_MAX: usize = 1024;
+
 /// Most commands in one plan.
-pub const COMMANDS_MAX: usize = 512;
+pub const COMMANDS_MAX: usize = 120;
 
-/// Most expired holds that one write releases.
-pub const SWEEP_MAX: usize = 64;
+/// Most expired holds that one write releases. As a hold costs one command, releasing keeps up with reserving.
+pub const SWEEP_MAX: usize = 124;
 
-/// Most ended holds that one write forgets. More than a sweep can end, so that forgetting keeps up.
-pub const PRUNE_MAX: usize = 128;
+/// Most ended holds that one write forgets. It keeps up with reserving for the same reason.
+pub const PRUNE_MAX: usize = 144;
+
+const _: () = {
+    assert!(SWEEP_MAX >= COMMANDS_MAX && PRUNE_MAX >= COMMANDS_MAX);
+    // A command or a release touches a hold, its expiry and its end; forgetting drops a hold and its end; one summary
+    // and one ledger page come to that.
+    assert!(3 * (COMMANDS_MAX + SWEEP_MAX) + 2 * PRUNE_MAX + 2 <= CHANGES_MAX);
+};
 
 /// Most live holds of one stock.
 pub const HOLDS_MAX: u64 = 200_000;
-
-const _: () = assert!(PRUNE_MAX > SWEEP_MAX);
 
 /// The rows to write, all in one conditional write or none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

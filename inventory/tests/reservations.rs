@@ -4,8 +4,8 @@ mod group;
 
 use group::{Answer, Group, command, order, reservation, units};
 use souk_inventory::{
-    COMMANDS_MAX, ENDED_MEMORY_MS, HOLD_MAX_MS, HoldStatus, PRUNE_MAX, ReservationId, RowError,
-    RowKey, SWEEP_MAX, StockAnswer, StockCommand, StockRows, plan,
+    CHANGES_MAX, COMMANDS_MAX, ENDED_MEMORY_MS, HOLD_MAX_MS, HoldStatus, PRUNE_MAX, ReservationId,
+    RowError, RowKey, SWEEP_MAX, StockAnswer, StockCommand, StockRows, plan,
 };
 
 fn reserve(id: u8, count: u32, expires_unix_ms: u64) -> StockCommand {
@@ -166,21 +166,25 @@ fn a_released_hold_is_remembered_until_its_expiry() {
     check(group.one(old, HOLD_MAX_MS), Err("hold_expiry_passed"));
 }
 
+/// So many holds of one unit, the first of them expiring at `expires_unix_ms`, each a millisecond after the one before.
+fn crowd(count: usize, expires_unix_ms: u64) -> Vec<StockCommand> {
+    let one = |number| StockCommand::Reserve {
+        reservation_id: ReservationId::from_bytes((number as u128).to_be_bytes()),
+        quantity: units(1),
+        expires_unix_ms: expires_unix_ms + number as u64,
+    };
+    (0..count).map(one).collect()
+}
+
 #[test]
 fn one_batch_never_grants_more_than_there_is() {
-    let mut group = Group::with_available(500);
-    let commands: Vec<_> = (0..COMMANDS_MAX)
-        .map(|number| StockCommand::Reserve {
-            reservation_id: ReservationId::from_bytes((number as u128).to_be_bytes()),
-            quantity: units(1),
-            expires_unix_ms: 1_000,
-        })
-        .collect();
-    let answers = group.batch(&commands, 0);
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 500);
+    let mut group = Group::with_available(100);
+    let commands = crowd(COMMANDS_MAX, 1_000);
     // One page and one summary for all of them: two rows for each hold, whatever the batch.
-    let planned = plan(&Group::with_available(500).read(&commands, 0), &commands, 0).unwrap();
-    assert_eq!(planned.changes.len(), 2 * 500 + 2);
+    let planned = plan(&group.read(&commands, 0), &commands, 0).unwrap();
+    assert_eq!(planned.changes.len(), 2 * 100 + 2);
+    let answers = group.batch(&commands, 0);
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 100);
 }
 
 #[test]
@@ -220,14 +224,9 @@ fn a_hold_made_and_given_up_in_one_batch_leaves_no_expiry() {
 fn a_flood_of_expired_holds_is_released_in_bounded_steps() {
     let holds = 3 * SWEEP_MAX;
     let mut group = Group::with_available(holds as u32);
-    let commands: Vec<_> = (0..holds)
-        .map(|number| StockCommand::Reserve {
-            reservation_id: ReservationId::from_bytes((number as u128).to_be_bytes()),
-            quantity: units(1),
-            expires_unix_ms: 1_000 + number as u64,
-        })
-        .collect();
-    group.batch(&commands, 0);
+    for commands in crowd(holds, 1_000).chunks(COMMANDS_MAX) {
+        group.batch(commands, 0);
+    }
     let want = reserve(200, holds as u32, 9_000);
     for step in 1..3 {
         let refusal = group.one(want.clone(), 5_000).unwrap_err();
@@ -239,7 +238,7 @@ fn a_flood_of_expired_holds_is_released_in_bounded_steps() {
     }
     check(group.one(want, 5_000), Ok(HoldStatus::Held));
     // Forgetting them is bounded as well, and comes to an end.
-    for left in [holds - PRUNE_MAX, 0] {
+    for left in [holds - PRUNE_MAX, holds - 2 * PRUNE_MAX, 0] {
         group
             .one(StockCommand::Sweep, 5_001 + ENDED_MEMORY_MS)
             .unwrap();
@@ -251,6 +250,37 @@ fn a_flood_of_expired_holds_is_released_in_bounded_steps() {
         // The wanted hold itself ran out meanwhile.
         assert_eq!(ended, left + 1);
     }
+}
+
+#[test]
+fn the_fullest_plan_stays_within_the_rows_of_one_write() {
+    let holds = COMMANDS_MAX + SWEEP_MAX + PRUNE_MAX;
+    let mut group = Group::with_available(holds as u32);
+    // Some to forget, some to sweep, some to release: all three at once is the most that one plan can do.
+    let crowd = crowd(holds, HOLD_MAX_MS - ENDED_MEMORY_MS);
+    for commands in crowd.chunks(COMMANDS_MAX) {
+        group.batch(commands, 0);
+    }
+    let give_up = |command: &StockCommand| match command {
+        StockCommand::Reserve { reservation_id, .. } => StockCommand::Release {
+            reservation_id: *reservation_id,
+        },
+        other => panic!("{other:?} reserves nothing"),
+    };
+    let releases: Vec<_> = crowd.iter().map(give_up).collect();
+    for commands in releases[..PRUNE_MAX].chunks(COMMANDS_MAX) {
+        group.batch(commands, 1);
+    }
+    let at = HOLD_MAX_MS - ENDED_MEMORY_MS + (PRUNE_MAX + SWEEP_MAX) as u64 - 1;
+    let last = &releases[PRUNE_MAX + SWEEP_MAX..];
+    let planned = plan(&group.read(last, at), last, at).unwrap();
+    assert_eq!(
+        planned.changes.len(),
+        3 * (COMMANDS_MAX + SWEEP_MAX) + 2 * PRUNE_MAX + 2
+    );
+    assert!(planned.changes.len() <= CHANGES_MAX);
+    group.write(&planned);
+    group.audit();
 }
 
 #[test]
