@@ -1,0 +1,226 @@
+//! What operators ask of nodes: buckets, status, where keys live.
+//!
+//! Place: I/O; unary calls over the same connections as the data.
+//! Invariant: every call here may be repeated, creating a bucket included, so that another node is asked
+//! when one fails.
+//! Not here: layout changes and backups, which have no wire messages.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use souk_kv_core::outcome::Outcome;
+use souk_kv_proto::{
+    admin::{
+        CreateBucketRequest, CreateBucketResponse, EndpointsRequest, EndpointsResponse,
+        HintsRequest, HintsResponse, ListBucketsRequest, RegisterShowRequest, RegisterShowResponse,
+        StatusRequest, StatusResponse, admin_client::AdminClient,
+    },
+    kv::{BucketConfig, Error, ErrorCode},
+};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{Response, Status, transport::Channel};
+
+use crate::{
+    client::{Shared, View},
+    convert::outcome_from_wire,
+    error::RequestError,
+    model::Key,
+    session::Link,
+};
+
+/// Deadline of a call over all nodes asked; creating a bucket touches every node's disk.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wait before the next node is asked.
+const ASK_NEXT_AFTER: Duration = Duration::from_millis(50);
+
+/// See the module; made by `Client::admin`.
+pub struct Admin<'a> {
+    shared: &'a Shared,
+}
+
+impl<'a> Admin<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Admin<'a> {
+        Admin { shared }
+    }
+
+    /// Creates a bucket; false when it was there already with an equal configuration. The client knows the
+    /// bucket when this returns.
+    ///
+    /// # Errors
+    /// `BucketExists` when it is there with another configuration.
+    pub async fn create_bucket(&self, bucket: BucketConfig) -> Result<bool, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| {
+            let bucket = Some(bucket.clone());
+            async move { admin.create_bucket(CreateBucketRequest { bucket }).await }
+        };
+        let answer: CreateBucketResponse = self.ask_any(ask).await?;
+        self.shared
+            .refreshed_by(Instant::now() + Duration::from_secs(1))
+            .await;
+        Ok(answer.created)
+    }
+
+    /// The buckets in order of their names.
+    ///
+    /// # Errors
+    /// When no node answered.
+    pub async fn list_buckets(&self) -> Result<Vec<BucketConfig>, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| async move {
+            admin.list_buckets(ListBucketsRequest {}).await
+        };
+        let mut buckets = self.ask_any(ask).await?.buckets;
+        buckets.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(buckets)
+    }
+
+    /// The cluster as `node`, by name, sees it; `None` asks any node.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there is no such node; otherwise when it did not answer.
+    pub async fn status(&self, node: Option<&str>) -> Result<StatusResponse, RequestError> {
+        let ask =
+            |mut admin: AdminClient<Channel>| async move { admin.status(StatusRequest {}).await };
+        self.ask_at(node, ask).await
+    }
+
+    /// Where a key lives.
+    ///
+    /// # Errors
+    /// When no node answered, or the bucket is missing.
+    pub async fn endpoints(&self, key: &Key) -> Result<EndpointsResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| {
+            let request = EndpointsRequest {
+                bucket: key.bucket.clone(),
+                partition_key: key.partition_key.clone(),
+            };
+            async move { admin.endpoints(request).await }
+        };
+        self.ask_any(ask).await
+    }
+
+    /// The hints that `node`, by name, keeps for absent nodes; `None` asks any node.
+    ///
+    /// # Errors
+    /// As for [`Admin::status`].
+    pub async fn hints(&self, node: Option<&str>) -> Result<HintsResponse, RequestError> {
+        let ask =
+            |mut admin: AdminClient<Channel>| async move { admin.hints(HintsRequest {}).await };
+        self.ask_at(node, ask).await
+    }
+
+    /// Ballots and acceptors of the register group of a key.
+    ///
+    /// # Errors
+    /// When no node answered, or the bucket is missing or no register bucket.
+    pub async fn register_show(&self, key: &Key) -> Result<RegisterShowResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| {
+            let request = RegisterShowRequest {
+                bucket: key.bucket.clone(),
+                partition_key: key.partition_key.clone(),
+            };
+            async move { admin.register_show(request).await }
+        };
+        self.ask_any(ask).await
+    }
+
+    async fn ask_at<T, F>(
+        &self,
+        node: Option<&str>,
+        ask: impl Fn(AdminClient<Channel>) -> F,
+    ) -> Result<T, RequestError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let Some(name) = node else {
+            return self.ask_any(ask).await;
+        };
+        let view = self.shared.view.load_full();
+        let member = view.topology.layout().member_named(name);
+        let Some(link) = member.and_then(|member| view.links.get(&member.id)) else {
+            let names: Vec<_> = view
+                .topology
+                .nodes()
+                .values()
+                .map(|node| node.name.as_str())
+                .collect();
+            let message = format!(
+                "there is no node `{name}`; the nodes are {}",
+                names.join(", ")
+            );
+            let error = Error::new(ErrorCode::InvalidArgument, NOT_APPLIED, message);
+            return Err(request_error(error, None));
+        };
+        ask_one(&view, link, Instant::now() + ADMIN_TIMEOUT, &ask).await
+    }
+
+    /// Asks one connected node after another until one answers or refuses for good.
+    async fn ask_any<T, F>(
+        &self,
+        ask: impl Fn(AdminClient<Channel>) -> F,
+    ) -> Result<T, RequestError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + ADMIN_TIMEOUT;
+        let message = "no node is connected; check that the nodes are running";
+        let mut last = request_error(
+            Error::new(ErrorCode::Unavailable, NOT_APPLIED, message),
+            None,
+        );
+        loop {
+            let view = self.shared.view.load_full();
+            let mut links: Vec<_> = view.all_links().filter(|link| link.is_open()).collect();
+            links.sort_by_key(|link| link.is_suspect());
+            for link in links {
+                match ask_one(&view, link, deadline, &ask).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) if !error.retryable => return Err(error),
+                    Err(error) => last = error,
+                }
+                if Instant::now() + ASK_NEXT_AFTER >= deadline {
+                    return Err(last);
+                }
+                sleep(ASK_NEXT_AFTER).await;
+            }
+            if Instant::now() + ASK_NEXT_AFTER >= deadline {
+                return Err(last);
+            }
+            sleep(ASK_NEXT_AFTER).await;
+        }
+    }
+}
+
+const NOT_APPLIED: souk_kv_proto::kv::Outcome = souk_kv_proto::kv::Outcome::NotApplied;
+
+async fn ask_one<T, F>(
+    view: &View,
+    link: &Arc<Link>,
+    deadline: Instant,
+    ask: &impl Fn(AdminClient<Channel>) -> F,
+) -> Result<T, RequestError>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    let error = match timeout_at(deadline, ask(AdminClient::new(link.channel()))).await {
+        Ok(Ok(response)) => return Ok(response.into_inner()),
+        Ok(Err(status)) => Error::from_status(&status),
+        Err(_) => Error::new(
+            ErrorCode::Timeout,
+            souk_kv_proto::kv::Outcome::Unknown,
+            format!("no answer from {} within {ADMIN_TIMEOUT:?}", link.address()),
+        ),
+    };
+    Err(request_error(error, Some(view.name_of(link))))
+}
+
+fn request_error(error: Error, node: Option<String>) -> RequestError {
+    let outcome: Outcome = outcome_from_wire(error.outcome());
+    let retry_after_ms = u64::from(error.retry_after_ms);
+    RequestError {
+        code: error.code(),
+        outcome,
+        retryable: error.retryable,
+        retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(retry_after_ms)),
+        message: error.message,
+        node,
+    }
+}
