@@ -12,6 +12,9 @@ use super::{Ballot, GroupSize, KnownRows};
 pub struct Basis {
     pub(super) ballot: Ballot,
     pub(super) base: Ballot,
+    /// The base is known to be chosen.
+    pub(super) base_chosen: bool,
+    /// The base is known to be the newest chosen ballot: a quorum said so within this round.
     pub(super) settled: bool,
     pub(super) size: GroupSize,
     pub(super) rows: KnownRows,

@@ -9,7 +9,7 @@
 //! Source: Lamport, Paxos Made Simple, 2001; Rystsov, CASPaxos: Replicated State Machines without logs, 2018;
 //! `gryadka/js: gryadka-core/src/Proposer.js`; Cassandra's lightweight transactions (the group as the unit).
 //! Shape: `ballot` orders, `row` and `transaction` say what is asked, `evaluate` and `memory` judge it, `round`
-//! and `lead` propose it, `acceptor` and `undo` accept it, `read` asks without writing, `loss` and `backoff`
+//! and `lead` propose it (`action` is what they ask of the driver), `acceptor` and `undo` accept it, `read` asks without writing, `loss` and `backoff`
 //! say what follows a lost ballot, `message` is what travels. `check` holds the machine's proofs.
 //! Invariants: 1. at most one state is chosen per ballot. 2. chosen states form one lineage: each continues the
 //! chosen one before it. 3. acceptors with equal accepted ballots have equal rows. 4. "not applied" is told only
@@ -112,6 +112,7 @@
 
 mod acceptor;
 mod acceptors;
+mod action;
 mod backoff;
 mod ballot;
 mod basis;
@@ -131,6 +132,7 @@ mod undo;
 
 pub use acceptor::{AcceptDecision, AcceptorHeader, PrepareDecision, RowsChange};
 pub use acceptors::Acceptors;
+pub use action::{Action, Chosen, Lost, LostReason};
 pub use backoff::{Backoff, BackoffLimits};
 pub use ballot::{Ballot, BallotClock, BallotsExhausted, Version, VersionError};
 pub use basis::Basis;
@@ -148,7 +150,7 @@ pub use message::{
     ReadRequest, Report, RowRange, RowSelection,
 };
 pub use read::{ReadOutcome, ReadRound};
-pub use round::{Action, Chosen, Lost, LostReason, Round};
+pub use round::Round;
 pub use row::{
     Cell, Delta, GroupSize, KnownRows, Row, RowKey, RowKeyError, RowKind, RowView, Rows,
 };

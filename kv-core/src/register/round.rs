@@ -20,90 +20,10 @@ use std::sync::Arc;
 use souk_ring::{LayoutEpoch, NodeId};
 
 use super::{
-    AcceptReply, AcceptRequest, Acceptors, Ballot, Base, Basis, Delta, Evaluation, GroupImage,
-    GroupSize, KnownRows, Lead, PrepareRequest, PromiseReply, Report, RowSelection,
+    AcceptReply, AcceptRequest, Acceptors, Action, Ballot, Base, Basis, Chosen, Delta, Evaluation,
+    GroupImage, GroupSize, KnownRows, Lead, Lost, LostReason, PrepareRequest, PromiseReply, Report,
+    RowSelection,
 };
-
-/// What the driver has to do next.
-#[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Clone))]
-pub enum Action {
-    /// Send this, and give the answer to [`Round::on_promise`].
-    SendPrepare {
-        /// To whom.
-        to: NodeId,
-        /// What.
-        request: PrepareRequest,
-    },
-    /// Send this, and give the answer to [`Round::on_accept`].
-    SendAccept {
-        /// To whom.
-        to: NodeId,
-        /// What.
-        request: AcceptRequest,
-    },
-    /// Read the group at `from`, and give the image to [`Round::on_group`].
-    FetchGroup {
-        /// Whose state to read.
-        from: NodeId,
-        /// Who lags and will be sent it.
-        behind: NodeId,
-        /// What the lagging one has: a change on top of it is enough, if `from` still knows one.
-        /// `None` asks for the whole state.
-        since: Option<Ballot>,
-    },
-    /// Evaluate against [`Round::basis`], then call [`Round::propose`].
-    Evaluate,
-    /// The ballot is chosen: open the evaluation with it.
-    Chosen(Chosen),
-    /// The ballot will not be known to be chosen: see `loss` for what to do.
-    Lost(Lost),
-}
-
-/// Proof that a state is chosen. Only a [`Round`] makes one.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(test, derive(Clone))]
-pub struct Chosen {
-    pub(super) proposed: Ballot,
-    pub(super) state: Ballot,
-    pub(super) lead: Option<Lead>,
-}
-
-impl Chosen {
-    /// The ballot whose state is chosen: the round's own, or its base when an identity needed no accept.
-    #[must_use]
-    pub fn state(&self) -> Ballot {
-        self.state
-    }
-
-    /// Takes the right to go on in one round trip, where it was won.
-    #[must_use]
-    pub fn take_lead(&mut self) -> Option<Lead> {
-        self.lead.take()
-    }
-}
-
-/// How a round ended without being known to be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lost {
-    /// The highest ballot met; the next attempt has to draw a higher one.
-    pub highest_seen: Ballot,
-    /// True when an accept left, so that the change may still be chosen by others.
-    pub accepts_sent: bool,
-    /// Why.
-    pub reason: LostReason,
-}
-
-/// Why a round was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LostReason {
-    /// Others promised higher ballots.
-    Outrun,
-    /// Too few acceptors answered.
-    Unreachable,
-    /// An acceptor lives in a newer layout: fetch it before trying again.
-    Epoch(LayoutEpoch),
-}
 
 /// One ballot under way.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,6 +126,7 @@ impl Round {
         let basis = Basis {
             ballot: next,
             base,
+            base_chosen: true,
             settled: false,
             size,
             rows,
@@ -253,7 +174,7 @@ impl Round {
             base: Base::On(basis.base),
             delta: Arc::clone(&delta),
             next_promise: next,
-            chosen: if basis.settled {
+            chosen: if basis.base_chosen {
                 basis.base
             } else {
                 Ballot::ZERO
@@ -483,6 +404,7 @@ impl Round {
         Basis {
             ballot: self.ballot,
             base,
+            base_chosen: settled,
             settled,
             size: newest.size,
             rows,

@@ -88,6 +88,7 @@ impl Group {
         Basis {
             ballot: ballot(self.counter),
             base: ballot(self.counter - 1),
+            base_chosen: true,
             settled: true,
             size,
             rows,
