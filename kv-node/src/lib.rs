@@ -1,3 +1,46 @@
-//! One node of the store: peer links, gRPC server, timers, background jobs, start-up and shutdown.
+//! One node of the store: the driver around the pure protocols.
+//!
+//! A map of the room, from the wire inwards:
+//!
+//! | module | idea |
+//! |---|---|
+//! | `node` | starting and stopping |
+//! | `config` | `cluster.toml`, checked |
+//! | `api` | what clients and operators ask over gRPC |
+//! | `http` | health and metrics |
+//! | `peer`, `answer` | links to other nodes; the replica's side of every protocol |
+//! | `siblings`, `hint` | the always-writable path |
+//! | `register`, `system` | the conditional-write path; the cluster's own group |
+//! | `cluster` | who is there, who seems up, which buckets exist |
+//! | `identity`, `mint` | who this node is; the names it gives to writes |
+//! | `background` | signs of life and what they bring |
+//! | `clock`, `guard`, `keys`, `outbox`, `error` | shared small parts |
+//!
+//! Place: I/O. It decides nothing that a pure crate could: what to send, when to answer and what a
+//! caller may believe comes from `souk_kv_core`.
+//! Not here: bytes on disk (`souk_kv_storage`), routing by clients (`souk_kv_client`).
 
+mod answer;
+mod api;
+mod background;
+mod clock;
+mod cluster;
 pub mod config;
+mod core;
+mod error;
+mod guard;
+mod hint;
+mod http;
+mod identity;
+mod keys;
+mod mint;
+mod node;
+mod outbox;
+mod peer;
+mod register;
+mod siblings;
+mod system;
+
+pub use clock::{Environment, SystemClock, WallClock};
+pub use identity::IdentityError;
+pub use node::{Node, NodeError, NodeOptions, run};

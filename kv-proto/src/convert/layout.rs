@@ -39,7 +39,7 @@ pub fn layout_from_wire(wire: kv::Layout) -> Result<Layout, DecodeError> {
         .map_err(|cause| DecodeError::field(LAYOUT, "partitions_count", cause))?;
     let partitions = partition_count.get() as usize;
     let copies = wire.assignment.len() / partitions;
-    if copies == 0 || wire.assignment.len() % partitions != 0 {
+    if copies == 0 || !wire.assignment.len().is_multiple_of(partitions) {
         return Err(DecodeError::field(
             LAYOUT,
             "assignment",

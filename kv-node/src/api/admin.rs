@@ -1,0 +1,309 @@
+//! What operators ask of a node.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use souk_kv_core::{membership::Health, register::Ballot};
+use souk_kv_proto::{
+    admin::{
+        AcceptorState, CreateBucketRequest, CreateBucketResponse, EndpointsRequest,
+        EndpointsResponse, HintSummary, HintsRequest, HintsResponse, ListBucketsRequest,
+        ListBucketsResponse, NodeStatus, RegisterShowRequest, RegisterShowResponse, StatusRequest,
+        StatusResponse, admin_server::Admin,
+    },
+    convert::register::header_from_wire,
+    peer::{ReadHeader, peer_message::Body},
+};
+use souk_ring::{Layout, Member, NodeId, token_of};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::check;
+use crate::{
+    cluster::Mode,
+    core::NodeCore,
+    error::RequestError,
+    register::{GroupPlace, group_to_wire},
+    system::SystemGroup,
+};
+
+/// How long an operator's request may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The name under which the cluster's own group is shown.
+const SYSTEM: &str = "_system";
+
+/// The gRPC service.
+#[derive(Debug)]
+pub(crate) struct AdminService {
+    core: Arc<NodeCore>,
+}
+
+impl AdminService {
+    pub(crate) fn new(core: Arc<NodeCore>) -> Self {
+        Self { core }
+    }
+
+    fn ready(&self) -> Result<(), Status> {
+        match self.core.not_ready() {
+            Some(reason) => Err(status(RequestError::NotReady(reason))),
+            None => Ok(()),
+        }
+    }
+
+    fn node_status(&self, layout: &Layout, member: &Member) -> NodeStatus {
+        let core = &self.core;
+        let is_self = member.id == core.cluster.node;
+        let opinion = core.cluster.health.opinion(member.id);
+        let state = match opinion.health {
+            _ if is_self => "self",
+            Health::Healthy => "up",
+            Health::Demoted => "slow",
+            Health::Suspect if core.cluster.peers().is_connected(member.id) => "suspect",
+            Health::Suspect => "down",
+        };
+        let count = |partitions: usize| u32::try_from(partitions).unwrap_or(u32::MAX);
+        let first = layout
+            .partition_count()
+            .partitions()
+            .filter(|partition| layout.owners(*partition).first() == Some(&member.id))
+            .count();
+        NodeStatus {
+            id: member.id.0,
+            name: member.name.to_string(),
+            zone: member.zone.to_string(),
+            grpc_address: member.grpc_address.clone(),
+            http_address: member.http_address.clone(),
+            state: state.to_owned(),
+            phi: if is_self || !opinion.phi.is_finite() {
+                0.0
+            } else {
+                opinion.phi
+            },
+            latency_us: opinion.latency.map_or(0, |latency| {
+                u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)
+            }),
+            partitions_held: count(layout.partitions_of(member.id).count()),
+            partitions_first: count(first),
+            hints_count: core
+                .hints
+                .totals()
+                .get(&member.id)
+                .map_or(0, |totals| totals.count),
+        }
+    }
+
+    async fn acceptor(&self, layout: &Layout, place: &GroupPlace, node: NodeId) -> AcceptorState {
+        let name = name_of(layout, node);
+        let header = if node == self.core.cluster.node {
+            self.core
+                .groups
+                .header(&place.key, place.epoch)
+                .map_err(|cause| cause.to_string())
+        } else {
+            let body = Body::ReadHeader(ReadHeader {
+                group: Some(group_to_wire(&place.key)),
+            });
+            match self
+                .core
+                .cluster
+                .call(node, body, Instant::now() + TIMEOUT)
+                .await
+            {
+                Ok(Body::ReadHeaderReply(reply)) => {
+                    Ok(header_from_wire(&reply.header.unwrap_or_default()))
+                }
+                Ok(_) => Err("it answered something else".to_owned()),
+                Err(cause) => Err(cause.to_string()),
+            }
+        };
+        match header {
+            Ok(header) => AcceptorState {
+                node: name,
+                error: String::new(),
+                promised: ballot(header.promised),
+                accepted: ballot(header.accepted),
+                rows: header.size.rows,
+                bytes: header.size.bytes,
+                layout_epoch: header.epoch.0,
+            },
+            Err(error) => AcceptorState {
+                node: name,
+                error,
+                ..Default::default()
+            },
+        }
+    }
+
+    async fn group(&self, bucket: &str, partition_key: &[u8]) -> Result<GroupPlace, RequestError> {
+        if bucket == SYSTEM {
+            let layout = self.core.cluster.layout();
+            return Ok(GroupPlace {
+                key: SystemGroup::key(),
+                epoch: layout.epoch(),
+                acceptors: layout.members().keys().copied().collect(),
+            });
+        }
+        check::partition_key(partition_key)?;
+        let bucket = self.core.bucket(bucket, Instant::now() + TIMEOUT).await?;
+        if bucket.mode != Mode::Register {
+            return Err(RequestError::WrongMode {
+                bucket: bucket.name.clone(),
+                mode: bucket.mode.name(),
+                mend: "only register buckets have acceptors; try `souk admin endpoints`",
+            });
+        }
+        Ok(self
+            .core
+            .group_place(bucket, bytes::Bytes::copy_from_slice(partition_key)))
+    }
+}
+
+fn status(error: RequestError) -> Status {
+    error.to_wire().into_status()
+}
+
+fn ballot(ballot: Ballot) -> String {
+    if ballot.is_zero() {
+        String::new()
+    } else {
+        format!("{}.{:016x}", ballot.counter, ballot.proposer)
+    }
+}
+
+fn name_of(layout: &Layout, node: NodeId) -> String {
+    layout
+        .member(node)
+        .map_or_else(|| node.0.to_string(), |member| member.name.to_string())
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let core = &self.core;
+        let layout = core.cluster.layout();
+        let reason = core.not_ready();
+        let disk_bytes = core
+            .store
+            .stats()
+            .map_or(0, |stats| stats.engine.disk_bytes);
+        Ok(Response::new(StatusResponse {
+            cluster_id: layout.cluster_id().to_string(),
+            node: core.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            layout_epoch: layout.epoch().0,
+            catalogue_version: core.cluster.catalogue.version(),
+            ready: reason.is_none(),
+            not_ready_reason: reason.unwrap_or_default(),
+            nodes: layout
+                .members()
+                .values()
+                .map(|member| self.node_status(&layout, member))
+                .collect(),
+            partitions_count: layout.partition_count().get(),
+            replicas_n: layout.replicas_n().get(),
+            uptime_ms: u64::try_from(core.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            engine: core.engine.to_owned(),
+            disk_bytes,
+        }))
+    }
+
+    async fn create_bucket(
+        &self,
+        request: Request<CreateBucketRequest>,
+    ) -> Result<Response<CreateBucketResponse>, Status> {
+        self.ready()?;
+        let config = request.into_inner().bucket.unwrap_or_default();
+        let deadline = Instant::now() + TIMEOUT;
+        let (bucket, created) = self
+            .core
+            .system
+            .create_bucket(&config, deadline)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(CreateBucketResponse {
+            bucket: Some(bucket),
+            created,
+        }))
+    }
+
+    async fn list_buckets(
+        &self,
+        _: Request<ListBucketsRequest>,
+    ) -> Result<Response<ListBucketsResponse>, Status> {
+        self.ready()?;
+        // Without a majority the node still tells what it has seen.
+        self.core
+            .system
+            .refresh(Instant::now() + TIMEOUT)
+            .await
+            .ok();
+        let catalogue = self.core.cluster.catalogue.to_wire();
+        Ok(Response::new(ListBucketsResponse {
+            buckets: catalogue.buckets,
+            catalogue_version: catalogue.version,
+        }))
+    }
+
+    async fn endpoints(
+        &self,
+        request: Request<EndpointsRequest>,
+    ) -> Result<Response<EndpointsResponse>, Status> {
+        self.ready()?;
+        let request = request.into_inner();
+        check::partition_key(&request.partition_key).map_err(status)?;
+        let deadline = Instant::now() + TIMEOUT;
+        let bucket = self
+            .core
+            .bucket(&request.bucket, deadline)
+            .await
+            .map_err(status)?;
+        let layout = self.core.cluster.layout();
+        let token = token_of(&bucket.name, &request.partition_key);
+        let place = self.core.record_place(bucket, request.partition_key, b"");
+        let names = |nodes: &[NodeId]| nodes.iter().map(|&node| name_of(&layout, node)).collect();
+        Ok(Response::new(EndpointsResponse {
+            partition: place.group.partition.0,
+            token: token.0,
+            primaries: names(place.primaries()),
+            fallbacks: names(place.fallbacks()),
+        }))
+    }
+
+    async fn hints(&self, _: Request<HintsRequest>) -> Result<Response<HintsResponse>, Status> {
+        let layout = self.core.cluster.layout();
+        let hints = self
+            .core
+            .hints
+            .totals()
+            .into_iter()
+            .map(|(target, totals)| HintSummary {
+                target: name_of(&layout, target),
+                hints_count: totals.count,
+                hints_bytes: totals.bytes,
+            });
+        Ok(Response::new(HintsResponse {
+            hints: hints.collect(),
+        }))
+    }
+
+    async fn register_show(
+        &self,
+        request: Request<RegisterShowRequest>,
+    ) -> Result<Response<RegisterShowResponse>, Status> {
+        self.ready()?;
+        let request = request.into_inner();
+        let place = self
+            .group(&request.bucket, &request.partition_key)
+            .await
+            .map_err(status)?;
+        let layout = self.core.cluster.layout();
+        let asked = place
+            .acceptors
+            .iter()
+            .map(|&node| self.acceptor(&layout, &place, node));
+        Ok(Response::new(RegisterShowResponse {
+            partition: place.key.partition.0,
+            acceptors: join_all(asked).await,
+        }))
+    }
+}

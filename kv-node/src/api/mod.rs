@@ -1,0 +1,23 @@
+//! What clients and operators ask over gRPC.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `requests` | each request checked, routed, run; one entry for unary calls, sessions and forwarded requests |
+//! | `check` | limits of keys, values and ranges |
+//! | `transact` | conditional writes between wire and register core |
+//! | `session` | many requests over one stream |
+//! | `unary` | the same requests one call each |
+//! | `admin` | the operators' service |
+//!
+//! Place: I/O; the outermost room of a node.
+
+mod admin;
+mod check;
+mod requests;
+mod session;
+mod transact;
+mod unary;
+
+pub(crate) use admin::AdminService;
+pub(crate) use requests::Requests;
+pub(crate) use unary::KvService;

@@ -1,0 +1,622 @@
+//! Every request of the public API: checked, routed to a node that holds the key, run.
+//!
+//! Unary calls, sessions and requests forwarded by other nodes all come through [`Requests::run`].
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use metrics::histogram;
+use souk_kv_core::{causality::Record, outcome::Outcome, register::Row};
+use souk_kv_proto::{
+    convert::{
+        causality::{encode_context, value_from_wire, value_to_wire},
+        layout::layout_to_wire,
+        register::cell_to_wire,
+    },
+    kv::{
+        self, BatchGetItem, BatchGetResponse, BatchPutItem, BatchPutResponse, DeleteRequest,
+        Explain, GetRequest, GetResponse, PutRequest, PutResponse, RequestOptions, ScanRequest,
+        ScanResponse, ScanRow, SessionRequest, TopologyResponse, TransactRequest, TransactResponse,
+        batch_get_item, batch_put_item, session_request::Body as Ask,
+        session_response::Body as Answer,
+    },
+    peer::{Forward, peer_message::Body},
+};
+use souk_ring::NodeId;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{check, transact};
+use crate::{
+    cluster::{Bucket, Mode},
+    core::NodeCore,
+    error::RequestError,
+    keys::prefix_end,
+    register::RowsQuery,
+    siblings::{RangeQuery, WriteRequest},
+};
+
+/// Answers requests. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Requests {
+    pub(super) core: Arc<NodeCore>,
+}
+
+/// Whether a request may still be handed to another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hop {
+    First,
+    /// Another node sent it here: answer or refuse, but do not pass it on.
+    Last,
+}
+
+type Run<'a, T> = Pin<Box<dyn Future<Output = Result<T, RequestError>> + Send + 'a>>;
+
+impl Requests {
+    pub(crate) fn new(core: Arc<NodeCore>) -> Self {
+        Self { core }
+    }
+
+    /// Runs a client's request.
+    pub(crate) async fn run(&self, ask: Ask) -> Answer {
+        self.answer(ask, Hop::First).await
+    }
+
+    /// Runs a request that another node handed over.
+    pub(crate) async fn run_forwarded(&self, ask: Ask) -> Answer {
+        self.answer(ask, Hop::Last).await
+    }
+
+    async fn answer(&self, ask: Ask, hop: Hop) -> Answer {
+        let started = Instant::now();
+        let kind = kind(&ask);
+        let result = match self.core.not_ready() {
+            // The topology is what a client needs to find a node that is ready.
+            Some(_) if matches!(ask, Ask::Topology(_)) => Ok(Answer::Topology(self.topology())),
+            Some(reason) => Err(RequestError::NotReady(reason)),
+            None => self.dispatch(ask, hop).await,
+        };
+        let outcome = match &result {
+            Ok(_) => "ok",
+            Err(error) => error.outcome().as_str(),
+        };
+        histogram!("souk_request_seconds", "request" => kind, "outcome" => outcome)
+            .record(started.elapsed().as_secs_f64());
+        result.unwrap_or_else(|error| {
+            debug!(request = kind, %error, "a request failed");
+            Answer::Error(error.to_wire())
+        })
+    }
+
+    fn dispatch(&self, ask: Ask, hop: Hop) -> Run<'_, Answer> {
+        Box::pin(async move {
+            Ok(match ask {
+                Ask::Get(request) => Answer::Get(self.get(request, hop).await?),
+                Ask::Put(request) => Answer::Put(self.put(request, hop).await?),
+                Ask::Delete(request) => Answer::Put(self.delete(request, hop).await?),
+                Ask::Scan(request) => Answer::Scan(self.scan(request, hop).await?),
+                Ask::Transact(request) => Answer::Transact(self.transact(request, hop).await?),
+                Ask::Topology(_) => Answer::Topology(self.topology()),
+                Ask::BatchGet(request) => Answer::BatchGet(self.batch_get(request).await?),
+                Ask::BatchPut(request) => Answer::BatchPut(self.batch_put(request).await?),
+            })
+        })
+    }
+
+    async fn get(&self, request: GetRequest, hop: Hop) -> Result<GetResponse, RequestError> {
+        let key = check::key(request.key.clone())?;
+        let options = request.options.unwrap_or_default();
+        let deadline = check::deadline(&options, &self.core.limits)?;
+        let bucket = self.core.bucket(&key.bucket, deadline).await?;
+        if bucket.mode == Mode::Register {
+            let place = self.core.group_place(bucket, key.partition_key);
+            if let Some(node) = self.hand_over(&place.acceptors, hop)? {
+                return as_get(self.forward(node, Ask::Get(request), deadline).await?);
+            }
+            let row = self
+                .core
+                .registers
+                .row(&place, &key.sort_key, deadline)
+                .await?;
+            return Ok(row.as_ref().map_or_else(GetResponse::default, row_response));
+        }
+        let started = Instant::now();
+        let place = self
+            .core
+            .record_place(bucket, key.partition_key, &key.sort_key);
+        let found = self.core.siblings.get(&place, &options, deadline).await?;
+        let now_ms = self.core.cluster.environment.unix_ms();
+        let explain = options.explain.then(|| Explain {
+            replicas: found.replicas,
+            siblings: u32::try_from(found.record.siblings().len()).unwrap_or(u32::MAX),
+            repairs_started: found.repairs_started,
+            total_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        });
+        Ok(GetResponse {
+            values: live_values(&found.record, now_ms),
+            context: encode_context(found.record.context()),
+            version: Bytes::new(),
+            explain,
+        })
+    }
+
+    async fn put(&self, request: PutRequest, hop: Hop) -> Result<PutResponse, RequestError> {
+        let key = check::key(request.key.clone())?;
+        let options = request.options.unwrap_or_default();
+        let deadline = check::deadline(&options, &self.core.limits)?;
+        let bucket = self.core.bucket(&key.bucket, deadline).await?;
+        refuse_plain_write(&bucket)?;
+        let data = request.value.as_ref().map_or(&[][..], |value| &value.data);
+        check::value_size(&bucket, &self.core.limits, data)?;
+        let now_ms = self.core.cluster.environment.unix_ms();
+        let expires_unix_ms = check::expiry(request.ttl_ms, &bucket, now_ms)?;
+        let value = value_from_wire(request.value.clone().unwrap_or_default())
+            .map_err(|cause| RequestError::Invalid(cause.to_string()))?;
+        let write = WriteRequest {
+            observed: check::context(request.context.clone())?,
+            request: check::request_id(request.request_id.as_ref())?,
+            expires_unix_ms,
+            value: Some(value),
+        };
+        self.write(
+            bucket,
+            key,
+            write,
+            options,
+            deadline,
+            hop,
+            Ask::Put(request),
+        )
+        .await
+    }
+
+    async fn delete(&self, request: DeleteRequest, hop: Hop) -> Result<PutResponse, RequestError> {
+        let key = check::key(request.key.clone())?;
+        let options = request.options.unwrap_or_default();
+        let deadline = check::deadline(&options, &self.core.limits)?;
+        let bucket = self.core.bucket(&key.bucket, deadline).await?;
+        refuse_plain_write(&bucket)?;
+        let write = WriteRequest {
+            observed: check::context(request.context.clone())?,
+            request: check::request_id(request.request_id.as_ref())?,
+            expires_unix_ms: None,
+            value: None,
+        };
+        self.write(
+            bucket,
+            key,
+            write,
+            options,
+            deadline,
+            hop,
+            Ask::Delete(request),
+        )
+        .await
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn write(
+        &self,
+        bucket: Arc<Bucket>,
+        key: kv::Key,
+        write: WriteRequest,
+        options: RequestOptions,
+        deadline: Instant,
+        hop: Hop,
+        ask: Ask,
+    ) -> Result<PutResponse, RequestError> {
+        let place = self
+            .core
+            .record_place(bucket, key.partition_key, &key.sort_key);
+        let primaries = place.primaries();
+        let up = |node: &&NodeId| self.core.cluster.is_up(**node);
+        if hop == Hop::First && !primaries.contains(&self.core.cluster.node) {
+            // Without a primary in sight this node stands in itself: carts are always writable.
+            if let Some(&node) = primaries.iter().find(up) {
+                return as_put(self.forward(node, ask, deadline).await?);
+            }
+        }
+        let written = self
+            .core
+            .siblings
+            .put(&place, write, &options, deadline)
+            .await?;
+        Ok(PutResponse {
+            context: encode_context(&written.context),
+            copies: written.copies.into(),
+            degraded: written.degraded,
+            explain: None,
+        })
+    }
+
+    async fn scan(&self, request: ScanRequest, hop: Hop) -> Result<ScanResponse, RequestError> {
+        check::partition_key(&request.partition_key)?;
+        let options = request.options.unwrap_or_default();
+        let deadline = check::deadline(&options, &self.core.limits)?;
+        let limit = check::scan_limit(request.limit)?;
+        for bound in [
+            &request.prefix,
+            &request.start,
+            &request.end,
+            &request.continuation,
+        ] {
+            check::sort_key(bound)?;
+        }
+        let bucket = self.core.bucket(&request.bucket, deadline).await?;
+        let Some((start, end)) = bounds(&request) else {
+            return Ok(ScanResponse::default());
+        };
+        if bucket.mode == Mode::Register {
+            let place = self.core.group_place(bucket, request.partition_key.clone());
+            if let Some(node) = self.hand_over(&place.acceptors, hop)? {
+                return as_scan(self.forward(node, Ask::Scan(request), deadline).await?);
+            }
+            let query = RowsQuery {
+                start,
+                end,
+                limit,
+                reverse: request.reverse,
+            };
+            let page = self.core.registers.scan(&place, &query, deadline).await?;
+            let rows = page
+                .rows
+                .iter()
+                .map(|(sort_key, row)| row_of_register(sort_key, row));
+            return Ok(ScanResponse {
+                rows: rows.collect(),
+                continuation: page.last_seen.filter(|_| page.more).unwrap_or_default(),
+            });
+        }
+        let place = self.core.record_place(bucket, request.partition_key, b"");
+        let query = RangeQuery {
+            start,
+            end,
+            limit,
+            reverse: request.reverse,
+        };
+        let page = self
+            .core
+            .siblings
+            .scan(&place, &query, &options, deadline)
+            .await?;
+        let continuation = page
+            .rows
+            .last()
+            .map(|(key, _)| key.clone())
+            .filter(|_| page.more);
+        let now_ms = self.core.cluster.environment.unix_ms();
+        let rows = page.rows.into_iter().filter_map(|(sort_key, record)| {
+            let values = live_values(&record, now_ms);
+            (!values.is_empty()).then(|| ScanRow {
+                sort_key,
+                values,
+                context: encode_context(record.context()),
+                version: Bytes::new(),
+            })
+        });
+        Ok(ScanResponse {
+            rows: rows.collect(),
+            continuation: continuation.unwrap_or_default(),
+        })
+    }
+
+    async fn transact(
+        &self,
+        request: TransactRequest,
+        hop: Hop,
+    ) -> Result<TransactResponse, RequestError> {
+        check::partition_key(&request.partition_key)?;
+        let options = request.options.unwrap_or_default();
+        let deadline = check::deadline(&options, &self.core.limits)?;
+        let bucket = self.core.bucket(&request.bucket, deadline).await?;
+        if bucket.mode != Mode::Register {
+            return Err(RequestError::WrongMode {
+                bucket: bucket.name.clone(),
+                mode: bucket.mode.name(),
+                mend: "conditional writes need a register bucket; use Put with a context here",
+            });
+        }
+        let place = self
+            .core
+            .group_place(Arc::clone(&bucket), request.partition_key.clone());
+        if let Some(node) = self.hand_over(&place.acceptors, hop)? {
+            return as_transact(self.forward(node, Ask::Transact(request), deadline).await?);
+        }
+        let now_ms = self.core.cluster.environment.unix_ms();
+        let transaction = transact::transaction(request, &bucket, &self.core.limits, now_ms)?;
+        let effects = transact::effects(&transaction);
+        let is_retry = transaction.is_exposed();
+        let verdict = self
+            .core
+            .registers
+            .transact(&place, transaction, deadline)
+            .await?;
+        transact::response(verdict, &effects, is_retry)
+    }
+
+    async fn batch_get(
+        &self,
+        request: kv::BatchGetRequest,
+    ) -> Result<BatchGetResponse, RequestError> {
+        check::batch(request.keys.len())?;
+        let options = request.options;
+        let gets = request.keys.into_iter().map(|key| {
+            self.get(
+                GetRequest {
+                    key: Some(key),
+                    options,
+                },
+                Hop::First,
+            )
+        });
+        let items = join_all(gets).await.into_iter().map(|result| BatchGetItem {
+            result: Some(match result {
+                Ok(found) => batch_get_item::Result::Found(found),
+                Err(error) => batch_get_item::Result::Error(error.to_wire()),
+            }),
+        });
+        Ok(BatchGetResponse {
+            items: items.collect(),
+        })
+    }
+
+    async fn batch_put(
+        &self,
+        request: kv::BatchPutRequest,
+    ) -> Result<BatchPutResponse, RequestError> {
+        check::batch(request.puts.len())?;
+        let puts = request
+            .puts
+            .into_iter()
+            .map(|put| self.put(put, Hop::First));
+        let items = join_all(puts).await.into_iter().map(|result| BatchPutItem {
+            result: Some(match result {
+                Ok(written) => batch_put_item::Result::Written(written),
+                Err(error) => batch_put_item::Result::Error(error.to_wire()),
+            }),
+        });
+        Ok(BatchPutResponse {
+            items: items.collect(),
+        })
+    }
+
+    /// Nodes, placement and buckets.
+    pub(super) fn topology(&self) -> TopologyResponse {
+        let layout = layout_to_wire(&self.core.cluster.layout());
+        let catalogue = self.core.cluster.catalogue.to_wire();
+        TopologyResponse {
+            layout: Some(layout),
+            buckets: catalogue.buckets,
+            catalogue_version: catalogue.version,
+        }
+    }
+
+    /// The acceptor to hand a register request to, or `None` when this node is one itself.
+    fn hand_over(&self, acceptors: &[NodeId], hop: Hop) -> Result<Option<NodeId>, RequestError> {
+        if acceptors.contains(&self.core.cluster.node) {
+            return Ok(None);
+        }
+        if hop == Hop::Last {
+            return Err(RequestError::NotReady(
+                "the request was handed to a node that does not hold its key: try again".to_owned(),
+            ));
+        }
+        let up = |node: &&NodeId| self.core.cluster.is_up(**node);
+        match acceptors.iter().find(up) {
+            Some(&node) => Ok(Some(node)),
+            None => Err(RequestError::Unavailable {
+                reachable: 0,
+                needed: acceptors.len() / 2 + 1,
+            }),
+        }
+    }
+
+    async fn forward(
+        &self,
+        node: NodeId,
+        ask: Ask,
+        deadline: Instant,
+    ) -> Result<Answer, RequestError> {
+        let is_read = matches!(ask, Ask::Get(_) | Ask::Scan(_));
+        let request = SessionRequest {
+            id: 0,
+            body: Some(ask),
+        };
+        let body = Body::Forward(Forward {
+            request: Some(request),
+        });
+        let started = Instant::now();
+        match self.core.cluster.call(node, body, deadline).await {
+            Ok(Body::ForwardReply(reply)) => match reply.body {
+                Some(Answer::Error(error)) => Err(RequestError::Remote(error)),
+                Some(answer) => Ok(answer),
+                None => Err(RequestError::Internal(
+                    "a peer answered with nothing".to_owned(),
+                )),
+            },
+            Ok(_) => Err(RequestError::Internal(
+                "a peer answered with something else".to_owned(),
+            )),
+            Err(cause) if cause.certainly_not_done() => Err(RequestError::Unavailable {
+                reachable: 0,
+                needed: 1,
+            }),
+            Err(_) => Err(RequestError::Timeout {
+                answered: 0,
+                needed: 1,
+                waited_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                mend: "it was handed to the node that holds the key and may still be applied; read, or repeat it under the same request id",
+                outcome: if is_read {
+                    Outcome::NotApplied
+                } else {
+                    Outcome::Unknown
+                },
+            }),
+        }
+    }
+}
+
+fn kind(ask: &Ask) -> &'static str {
+    match ask {
+        Ask::Get(_) => "get",
+        Ask::Put(_) => "put",
+        Ask::Delete(_) => "delete",
+        Ask::Scan(_) => "scan",
+        Ask::Transact(_) => "transact",
+        Ask::Topology(_) => "topology",
+        Ask::BatchGet(_) => "batch_get",
+        Ask::BatchPut(_) => "batch_put",
+    }
+}
+
+fn refuse_plain_write(bucket: &Bucket) -> Result<(), RequestError> {
+    if bucket.mode == Mode::Register {
+        return Err(RequestError::WrongMode {
+            bucket: bucket.name.clone(),
+            mode: bucket.mode.name(),
+            mend: "plain writes would break its guarantees; use Transact, or `souk kv cas`",
+        });
+    }
+    Ok(())
+}
+
+fn live_values(record: &Record, now_ms: u64) -> Vec<kv::Value> {
+    record
+        .live_siblings(now_ms)
+        .filter_map(|sibling| sibling.value.as_ref())
+        .map(value_to_wire)
+        .collect()
+}
+
+fn row_response(row: &Row) -> GetResponse {
+    GetResponse {
+        values: row.cell.iter().map(cell_to_wire).collect(),
+        context: Bytes::new(),
+        version: transact::version_to_wire(row.version),
+        explain: None,
+    }
+}
+
+fn row_of_register(sort_key: &Bytes, row: &Row) -> ScanRow {
+    ScanRow {
+        sort_key: sort_key.clone(),
+        values: row.cell.iter().map(cell_to_wire).collect(),
+        context: Bytes::new(),
+        version: transact::version_to_wire(row.version),
+    }
+}
+
+/// Where a scan begins and ends; `None` when nothing can lie between.
+fn bounds(request: &ScanRequest) -> Option<(Bytes, Option<Bytes>)> {
+    let mut start = request.start.clone().max(request.prefix.clone());
+    let mut end = Some(request.end.clone()).filter(|end| !end.is_empty());
+    if let Some(prefix_end) = prefix_end(&request.prefix).filter(|_| !request.prefix.is_empty()) {
+        end = Some(end.map_or(prefix_end.clone(), |end| end.min(prefix_end)));
+    }
+    if !request.continuation.is_empty() {
+        if request.reverse {
+            // The end is exclusive, so the next page begins right before the last row seen.
+            let seen = request.continuation.clone();
+            end = Some(end.map_or(seen.clone(), |end| end.min(seen)));
+        } else {
+            // The smallest key behind the last row seen.
+            let behind = Bytes::from([&request.continuation[..], &[0]].concat());
+            start = start.max(behind);
+        }
+    }
+    end.as_ref()
+        .is_none_or(|end| start < *end)
+        .then_some((start, end))
+}
+
+fn as_get(answer: Answer) -> Result<GetResponse, RequestError> {
+    match answer {
+        Answer::Get(response) => Ok(response),
+        _ => Err(wrong_answer()),
+    }
+}
+
+fn as_put(answer: Answer) -> Result<PutResponse, RequestError> {
+    match answer {
+        Answer::Put(response) => Ok(response),
+        _ => Err(wrong_answer()),
+    }
+}
+
+fn as_scan(answer: Answer) -> Result<ScanResponse, RequestError> {
+    match answer {
+        Answer::Scan(response) => Ok(response),
+        _ => Err(wrong_answer()),
+    }
+}
+
+fn as_transact(answer: Answer) -> Result<TransactResponse, RequestError> {
+    match answer {
+        Answer::Transact(response) => Ok(response),
+        _ => Err(wrong_answer()),
+    }
+}
+
+fn wrong_answer() -> RequestError {
+    RequestError::Internal("a peer answered another kind of request".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(request: ScanRequest, expected: Option<(&'static [u8], Option<&'static [u8]>)>) {
+        let bounds = bounds(&request);
+        let shown = bounds
+            .as_ref()
+            .map(|(start, end)| (start.as_ref(), end.as_deref()));
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn bounds_join_prefix_range_and_continuation() {
+        let bytes = Bytes::from_static;
+        check(ScanRequest::default(), Some((b"", None)));
+        check(
+            ScanRequest {
+                prefix: bytes(b"h/"),
+                ..Default::default()
+            },
+            Some((b"h/", Some(b"h0"))),
+        );
+        check(
+            ScanRequest {
+                prefix: bytes(b"h/"),
+                start: bytes(b"h/5"),
+                end: bytes(b"z"),
+                ..Default::default()
+            },
+            Some((b"h/5", Some(b"h0"))),
+        );
+        check(
+            ScanRequest {
+                prefix: bytes(b"h/"),
+                continuation: bytes(b"h/7"),
+                ..Default::default()
+            },
+            Some((b"h/7\0", Some(b"h0"))),
+        );
+        check(
+            ScanRequest {
+                continuation: bytes(b"h/7"),
+                reverse: true,
+                ..Default::default()
+            },
+            Some((b"", Some(b"h/7"))),
+        );
+        check(
+            ScanRequest {
+                start: bytes(b"b"),
+                end: bytes(b"a"),
+                ..Default::default()
+            },
+            None,
+        );
+    }
+}

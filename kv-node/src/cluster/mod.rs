@@ -1,0 +1,93 @@
+//! Who is there, who seems up, and how to ask them.
+//!
+//! Place: shared by all coordinators and background jobs of a node.
+//! Invariants: liveness is this node's own opinion and only steers whom it asks; it decides nothing
+//! about ownership, which is the layout's.
+
+mod catalogue;
+mod health;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use souk_kv_core::membership::Health;
+use souk_kv_proto::peer::peer_message::Body;
+use souk_ring::{Layout, NodeId};
+use tokio::time::Instant;
+
+pub(crate) use catalogue::{Bucket, Catalogue, Mode};
+pub(crate) use health::HealthBoard;
+
+use crate::{
+    clock::Environment,
+    peer::{PeerError, Peers},
+};
+
+/// The cluster as one node sees it.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) node: NodeId,
+    pub(crate) environment: Environment,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) health: HealthBoard,
+    layout: ArcSwap<Layout>,
+    peers: Peers,
+}
+
+impl Cluster {
+    pub(crate) fn new(
+        node: NodeId,
+        environment: Environment,
+        layout: Arc<Layout>,
+        catalogue: Catalogue,
+        health: HealthBoard,
+        peers: Peers,
+    ) -> Self {
+        Self {
+            node,
+            environment,
+            catalogue,
+            health,
+            layout: ArcSwap::new(layout),
+            peers,
+        }
+    }
+
+    /// The layout in force.
+    pub(crate) fn layout(&self) -> Arc<Layout> {
+        self.layout.load_full()
+    }
+
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// This node's opinion of a node; it never doubts itself.
+    pub(crate) fn health_of(&self, node: NodeId) -> Health {
+        if node == self.node {
+            Health::Healthy
+        } else {
+            self.health.of(node)
+        }
+    }
+
+    /// Whether a node seems able to answer.
+    pub(crate) fn is_up(&self, node: NodeId) -> bool {
+        self.health_of(node).is_up()
+    }
+
+    /// Asks a peer, and learns from how long it took.
+    pub(crate) async fn call(
+        &self,
+        node: NodeId,
+        body: Body,
+        deadline: Instant,
+    ) -> Result<Body, PeerError> {
+        let asked = Instant::now();
+        let answer = self.peers.call(node, body, deadline).await;
+        if answer.is_ok() {
+            self.health.answered(node, asked.elapsed());
+        }
+        answer
+    }
+}

@@ -1,0 +1,113 @@
+//! The node's parts, tied together: what the API, the peer handler and the background jobs share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use souk_kv_storage::Store;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    cluster::{Bucket, Cluster},
+    config::Limits,
+    error::RequestError,
+    hint::HintSpace,
+    identity::Identity,
+    mint::Mint,
+    register::{GroupPlace, GroupStore, RegisterCoordinator},
+    siblings::{Coordinator, RecordPlace, Records},
+    system::SystemGroup,
+};
+
+/// Everything of a running node.
+#[derive(Debug)]
+pub(crate) struct NodeCore {
+    pub(crate) name: String,
+    pub(crate) engine: &'static str,
+    pub(crate) started: Instant,
+    pub(crate) identity: Identity,
+    pub(crate) store: Store,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) mint: Arc<Mint>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) hints: Arc<HintSpace>,
+    pub(crate) groups: Arc<GroupStore>,
+    pub(crate) siblings: Coordinator,
+    pub(crate) registers: RegisterCoordinator,
+    pub(crate) system: SystemGroup,
+    pub(crate) limits: Arc<Limits>,
+    /// True once all initial members are known to have stored the same first layout.
+    pub(crate) agreed: watch::Sender<bool>,
+    pub(crate) stopping: AtomicBool,
+}
+
+impl NodeCore {
+    /// Why the node takes no requests now; `None` when it does.
+    pub(crate) fn not_ready(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Some("it is stopping".to_owned());
+        }
+        if !*self.agreed.borrow() {
+            let layout = self.cluster.layout();
+            let missing: Vec<&str> = layout
+                .members()
+                .values()
+                .filter(|member| {
+                    member.id != self.cluster.node && !self.cluster.peers().is_connected(member.id)
+                })
+                .map(|member| member.name.as_str())
+                .collect();
+            return Some(format!(
+                "the first layout is not agreed on yet, it waits for {}: start all nodes of cluster.toml once",
+                if missing.is_empty() {
+                    "the greeting of its peers".to_owned()
+                } else {
+                    missing.join(", ")
+                }
+            ));
+        }
+        None
+    }
+
+    /// The bucket of that name; looks it up in the cluster when this node has not seen it.
+    pub(crate) async fn bucket(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Arc<Bucket>, RequestError> {
+        if let Some(bucket) = self.cluster.catalogue.get(name) {
+            return Ok(bucket);
+        }
+        self.system.refresh(deadline).await.ok();
+        self.cluster
+            .catalogue
+            .get(name)
+            .ok_or_else(|| RequestError::BucketNotFound(name.to_owned()))
+    }
+
+    /// Where a record of a bucket lives.
+    pub(crate) fn record_place(
+        &self,
+        bucket: Arc<Bucket>,
+        partition_key: bytes::Bytes,
+        sort_key: &[u8],
+    ) -> RecordPlace {
+        RecordPlace::new(self.cluster.layout(), bucket, partition_key, sort_key)
+    }
+
+    /// Where a register group lives, and who votes on it.
+    pub(crate) fn group_place(
+        &self,
+        bucket: Arc<Bucket>,
+        partition_key: bytes::Bytes,
+    ) -> GroupPlace {
+        let epoch = self.cluster.layout().epoch();
+        let place = self.record_place(bucket, partition_key, b"");
+        GroupPlace {
+            acceptors: place.primaries().to_vec(),
+            key: place.group,
+            epoch,
+        }
+    }
+}

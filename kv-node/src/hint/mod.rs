@@ -1,0 +1,16 @@
+//! Writes kept for absent primaries, and their delivery.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `space` | the hints on disk: kept, merged, counted, capped |
+//! | `handoff` | delivers them when their primary is back |
+//!
+//! Place: I/O; the coordinators of `crate::siblings` keep hints, one task per peer delivers them.
+//! Invariants: 1. a hint is the whole record. 2. a hint goes only after its target has it on disk.
+//! 3. a full hint space refuses new hints and drops none.
+
+mod handoff;
+mod space;
+
+pub(crate) use handoff::{Handoff, handoff_loop};
+pub(crate) use space::HintSpace;

@@ -1,0 +1,215 @@
+//! Who this node is, for good: its cluster, its name, its store, and the first layout.
+//!
+//! Epoch 1 exists when all initial members have stored the same cluster id and layout. So a node
+//! writes its genesis down before it listens, tells it in every greeting, and takes the cluster for
+//! agreed when every other initial member has greeted back with the same one, or when one of them
+//! says that it had come to that point.
+//!
+//! Place: start-up; later read by peers' greetings and readiness.
+//! Invariants: 1. the identity is written once, before anything else. 2. a different `cluster.toml` or
+//! another node's directory never gets past start-up.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use souk_kv_proto::{
+    convert::layout::{layout_from_wire, layout_to_wire},
+    kv,
+    store::StoreIdentity,
+};
+use souk_kv_storage::{Keyspace, StorageError, Store, WriteBatch};
+use souk_ring::{Layout, NodeId};
+
+use crate::{clock::Environment, keys};
+
+/// Why a node cannot start on this data directory.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// What: `cluster.toml` names other members, zones, weights, partitions or copies than at the first start.
+    #[error(
+        "cluster.toml describes another first layout than the one this data was made with (digest {found:016x}, stored {stored:016x}). Members, zones, weights, partitions_count and replicas_n are fixed at the first start: put the file back as it was; later changes go through `souk admin layout`, not through this file"
+    )]
+    OtherLayout {
+        /// What the file gives.
+        found: u64,
+        /// What is stored.
+        stored: u64,
+    },
+    /// What: the directory belongs to another node.
+    #[error(
+        "this data directory belongs to node `{stored}`, not to `{asked}`: point --data at the directory of `{asked}`, or start `{stored}`"
+    )]
+    OtherNode {
+        /// Whose it is.
+        stored: String,
+        /// Who asked.
+        asked: String,
+    },
+    /// What: the directory belongs to another cluster.
+    #[error(
+        "this data directory belongs to cluster `{stored}`, cluster.toml says `{asked}`: use the right file, or an empty directory"
+    )]
+    OtherCluster {
+        /// Whose it is.
+        stored: String,
+        /// What the file says.
+        asked: String,
+    },
+    /// What: `cluster.toml` has no such node.
+    #[error(
+        "cluster.toml has no node `{name}`, it names {known}: add it to the file before the cluster's first start, or choose one of these with --name"
+    )]
+    NotAMember {
+        /// Who asked.
+        name: String,
+        /// Who is there.
+        known: String,
+    },
+    /// What: the stored identity cannot be read.
+    #[error(
+        "{what} in the data directory is damaged ({cause}): move the directory away and let the node come back empty, its peers hold the data"
+    )]
+    Damaged {
+        /// Which record.
+        what: &'static str,
+        /// What was seen.
+        cause: String,
+    },
+    /// The disk refused or failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What the store says of its node.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) node: NodeId,
+    pub(crate) store_id: Bytes,
+    pub(crate) genesis_agreed: bool,
+    stored: StoreIdentity,
+}
+
+impl Identity {
+    /// Reads the identity and the layout, or founds them from the first layout that `cluster.toml` gives.
+    pub(crate) async fn open(
+        store: &Store,
+        genesis: &Layout,
+        name: &str,
+        environment: &Environment,
+    ) -> Result<(Self, Arc<Layout>), IdentityError> {
+        let stored = store.get(Keyspace::Meta, keys::META_IDENTITY)?;
+        let (identity, layout) = match stored {
+            Some(bytes) => {
+                let identity =
+                    StoreIdentity::decode(bytes).map_err(|cause| IdentityError::Damaged {
+                        what: "the identity",
+                        cause: cause.to_string(),
+                    })?;
+                check(&identity, genesis, name)?;
+                (identity, read_layout(store, genesis)?)
+            }
+            None => {
+                let identity = StoreIdentity {
+                    cluster_id: genesis.cluster_id().to_string(),
+                    node_name: name.to_owned(),
+                    store_id: Bytes::copy_from_slice(&environment.random_id()),
+                    genesis_hash: genesis.genesis_hash(),
+                    genesis_agreed: genesis.members().len() == 1,
+                };
+                let mut batch = WriteBatch::new();
+                batch.put(
+                    Keyspace::Meta,
+                    keys::META_IDENTITY,
+                    identity.encode_to_vec(),
+                );
+                batch.put(
+                    Keyspace::Meta,
+                    keys::META_LAYOUT,
+                    layout_to_wire(genesis).encode_to_vec(),
+                );
+                store.commit(batch).await?;
+                (identity, genesis.clone())
+            }
+        };
+        let node = layout
+            .member_named(name)
+            .map(|member| member.id)
+            .ok_or_else(|| {
+                let names: Vec<&str> = layout
+                    .members()
+                    .values()
+                    .map(|member| member.name.as_str())
+                    .collect();
+                IdentityError::NotAMember {
+                    name: name.to_owned(),
+                    known: names.join(", "),
+                }
+            })?;
+        let identity = Self {
+            node,
+            store_id: identity.store_id.clone(),
+            genesis_agreed: identity.genesis_agreed,
+            stored: identity,
+        };
+        Ok((identity, Arc::new(layout)))
+    }
+
+    /// Writes down that all initial members have stored this genesis.
+    pub(crate) async fn agree(&self, store: &Store) -> Result<(), StorageError> {
+        let agreed = StoreIdentity {
+            genesis_agreed: true,
+            ..self.stored.clone()
+        };
+        let mut batch = WriteBatch::new();
+        batch.put(Keyspace::Meta, keys::META_IDENTITY, agreed.encode_to_vec());
+        store.commit(batch).await
+    }
+}
+
+fn check(identity: &StoreIdentity, genesis: &Layout, name: &str) -> Result<(), IdentityError> {
+    if identity.cluster_id != genesis.cluster_id().as_str() {
+        return Err(IdentityError::OtherCluster {
+            stored: identity.cluster_id.clone(),
+            asked: genesis.cluster_id().to_string(),
+        });
+    }
+    if identity.node_name != name {
+        return Err(IdentityError::OtherNode {
+            stored: identity.node_name.clone(),
+            asked: name.to_owned(),
+        });
+    }
+    if identity.genesis_hash != genesis.genesis_hash() {
+        return Err(IdentityError::OtherLayout {
+            found: genesis.genesis_hash(),
+            stored: identity.genesis_hash,
+        });
+    }
+    Ok(())
+}
+
+/// The stored layout rules; only the addresses follow the file, so that a node may move.
+fn read_layout(store: &Store, genesis: &Layout) -> Result<Layout, IdentityError> {
+    let damaged = |cause: String| IdentityError::Damaged {
+        what: "the layout",
+        cause,
+    };
+    let bytes = store
+        .get(Keyspace::Meta, keys::META_LAYOUT)?
+        .ok_or_else(|| damaged("it is missing".to_owned()))?;
+    let wire = kv::Layout::decode(bytes).map_err(|cause| damaged(cause.to_string()))?;
+    let layout = layout_from_wire(wire).map_err(|cause| damaged(cause.to_string()))?;
+    let specs: Vec<souk_ring::MemberSpec> = genesis
+        .members()
+        .values()
+        .map(|member| souk_ring::MemberSpec {
+            name: member.name.clone(),
+            zone: member.zone.clone(),
+            weight: member.weight,
+            grpc_address: member.grpc_address.clone(),
+            http_address: member.http_address.clone(),
+        })
+        .collect();
+    Ok(layout.with_addresses(&specs))
+}

@@ -1,0 +1,188 @@
+//! How records and register groups are named inside the storage engine.
+//!
+//! A store key begins with the partition, so that one partition is one range of the engine: what
+//! transfers and tree scans walk. The partition key carries its length, so that the rows of one
+//! partition key are one range too, in sort-key order.
+//!
+//! ```text
+//! record   partition u16 | bucket u32 | length u16 | partition key | sort key
+//! header   partition u16 | bucket u32 | length u16 | partition key | 0x00
+//! row      partition u16 | bucket u32 | length u16 | partition key | 0x01 | row key
+//! //! ```
+//!
+//! All numbers are big-endian. Place: pure. Not here: the framing of values (`kv_storage`), hints (`kv_core::hint`).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use souk_ring::{NodeId, PartitionId};
+
+/// Most bytes of a partition key.
+pub(crate) const PARTITION_KEY_BYTES_MAX: usize = 1024;
+/// Most bytes of a sort key.
+pub(crate) const SORT_KEY_BYTES_MAX: usize = 1024;
+
+/// Who this node is.
+pub(crate) const META_IDENTITY: &[u8] = b"identity";
+/// The newest layout seen.
+pub(crate) const META_LAYOUT: &[u8] = b"layout";
+/// The newest bucket catalogue seen.
+pub(crate) const META_CATALOGUE: &[u8] = b"catalogue";
+/// The end of the counter lease.
+pub(crate) const META_LEASE: &[u8] = b"lease";
+
+const PARTITION_BYTES: usize = 2;
+const BUCKET_BYTES: usize = 4;
+const LENGTH_BYTES: usize = 2;
+const FIXED_BYTES: usize = PARTITION_BYTES + BUCKET_BYTES + LENGTH_BYTES;
+
+const HEADER_MARK: u8 = 0x00;
+const ROW_MARK: u8 = 0x01;
+
+/// The number of a bucket, given by the cluster when it was created. 0 is the system bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct BucketId(pub(crate) u32);
+
+/// All rows of one partition key: a register group, or the range of a scan.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct GroupKey {
+    /// The partition that the partition key hashes to.
+    pub partition: PartitionId,
+    /// Its bucket.
+    pub bucket: BucketId,
+    /// 1 to [`PARTITION_KEY_BYTES_MAX`] bytes.
+    pub partition_key: Bytes,
+}
+
+impl GroupKey {
+    fn begin(&self, extra: usize) -> BytesMut {
+        let mut key = BytesMut::with_capacity(FIXED_BYTES + self.partition_key.len() + extra);
+        let partition =
+            u16::try_from(self.partition.0).expect("a layout has at most 65536 partitions");
+        let length = u16::try_from(self.partition_key.len())
+            .expect("the request was checked against the limit");
+        key.put_u16(partition);
+        key.put_u32(self.bucket.0);
+        key.put_u16(length);
+        key.put_slice(&self.partition_key);
+        key
+    }
+
+    /// What every record key of this partition key begins with.
+    pub(crate) fn record_prefix(&self) -> Bytes {
+        self.begin(0).freeze()
+    }
+
+    /// The store key of one record.
+    pub(crate) fn record(&self, sort_key: &[u8]) -> Bytes {
+        let mut key = self.begin(sort_key.len());
+        key.put_slice(sort_key);
+        key.freeze()
+    }
+
+    /// The store key of the group's acceptor header.
+    pub(crate) fn header(&self) -> Bytes {
+        let mut key = self.begin(1);
+        key.put_u8(HEADER_MARK);
+        key.freeze()
+    }
+
+    /// What every row key of this group begins with.
+    pub(crate) fn row_prefix(&self) -> Bytes {
+        let mut key = self.begin(1);
+        key.put_u8(ROW_MARK);
+        key.freeze()
+    }
+
+    /// The store key of one row of the group.
+    pub(crate) fn row(&self, row_key: &[u8]) -> Bytes {
+        let mut key = self.begin(1 + row_key.len());
+        key.put_u8(ROW_MARK);
+        key.put_slice(row_key);
+        key.freeze()
+    }
+}
+
+/// Under which key the actor of a partition's vnode stands in `Meta`.
+pub(crate) fn meta_actor(partition: PartitionId) -> Bytes {
+    let mut key = BytesMut::from(&b"actor/"[..]);
+    key.put_u32(partition.0);
+    key.freeze()
+}
+
+/// Under which key the store that a member came with stands in `Meta`.
+pub(crate) fn meta_store_of(member: NodeId) -> Bytes {
+    let mut key = BytesMut::from(&b"store/"[..]);
+    key.put_u32(member.0);
+    key.freeze()
+}
+
+/// Splits a record key into its prefix (up to and with the partition key) and its sort key.
+pub(crate) fn split_record(store_key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let fixed = store_key.get(..FIXED_BYTES)?;
+    let length = usize::from(u16::from_be_bytes([fixed[6], fixed[7]]));
+    let end = FIXED_BYTES + length;
+    (length > 0 && length <= PARTITION_KEY_BYTES_MAX && store_key.len() >= end)
+        .then(|| store_key.split_at(end))
+}
+
+/// The first key behind every key that begins with `prefix`; `None` when there is none.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
+    let keep = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix[..=keep].to_vec();
+    end[keep] += 1;
+    Some(end.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(partition_key: &str) -> GroupKey {
+        GroupKey {
+            partition: PartitionId(513),
+            bucket: BucketId(7),
+            partition_key: Bytes::copy_from_slice(partition_key.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn record_keys_split_again() {
+        let key = group("cart-9").record(b"row");
+        let (prefix, sort_key) = split_record(&key).expect("it is a record key");
+        assert_eq!(prefix, group("cart-9").record_prefix());
+        assert_eq!(sort_key, b"row");
+    }
+
+    #[test]
+    fn one_partition_key_is_one_range() {
+        // "a" with sort key "b" must not fall among the rows of "ab".
+        let inside = group("a").record(b"b");
+        assert!(!inside.starts_with(&group("ab").record_prefix()));
+        assert!(
+            !group("ab")
+                .record(b"")
+                .starts_with(&group("a").record_prefix())
+        );
+    }
+
+    #[test]
+    fn damaged_keys_are_refused() {
+        let key = group("cart-9").record(b"");
+        for length in 0..key.len() {
+            assert_eq!(split_record(&key[..length]), None, "cut to {length} bytes");
+        }
+    }
+
+    #[test]
+    fn header_and_rows_do_not_meet() {
+        let group = group("sku");
+        assert!(!group.header().starts_with(&group.row_prefix()));
+        assert!(group.row(b"\x00s").starts_with(&group.row_prefix()));
+    }
+
+    #[test]
+    fn prefix_end_is_the_next_key() {
+        assert_eq!(prefix_end(b"ab").as_deref(), Some(b"ac".as_slice()));
+        assert_eq!(prefix_end(b"a\xff").as_deref(), Some(b"b".as_slice()));
+        assert_eq!(prefix_end(b"\xff\xff"), None);
+    }
+}

@@ -1,0 +1,532 @@
+//! Starting and stopping a node.
+//!
+//! The order of starting: data directory, identity, counter lease, parts, ports, links. Nothing
+//! listens before the identity is on disk. The order of stopping: no new requests, peers told, work
+//! under way finished within a bound, ports closed, store closed.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    time::Duration,
+};
+
+use souk_kv_proto::{
+    DESCRIPTORS,
+    admin::admin_server::AdminServer,
+    kv::kv_server::KvServer,
+    peer::{Hello, peer_server::PeerServer},
+};
+use souk_kv_storage::{Bounds, EngineKind, MemoryDisk, StorageError, Store, StoreOptions};
+use souk_ring::{Layout, LayoutError, MemberSpec, Name, PartitionCount, ReplicasN, Weight};
+use tokio::{
+    net::{TcpListener, lookup_host},
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::pb::health_server::HealthServer;
+use tracing::{error, info, warn};
+
+use crate::{
+    answer::{KnownStores, PeerAnswers},
+    api::{AdminService, KvService, Requests},
+    background::{LinkWatcher, heartbeat_loop, say_farewell, write_down_agreement},
+    clock::Environment,
+    cluster::{Catalogue, Cluster, HealthBoard},
+    config::{Address, ClusterFile, EngineName, NodeSection},
+    core::NodeCore,
+    guard::KeyGuards,
+    hint::{Handoff, HintSpace, handoff_loop},
+    http,
+    identity::{Identity, IdentityError},
+    mint::Mint,
+    peer::{FRAME_DECODE_BYTES_MAX, LinkOptions, PeerLink, PeerService, Peers},
+    register::{GroupStore, RegisterCoordinator},
+    siblings::{Coordinator, Records},
+    system::SystemGroup,
+};
+
+/// How long open streams may take to end after the ports were closed.
+const STREAMS_END: Duration = Duration::from_secs(1);
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a node starts from.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// The whole of `cluster.toml`.
+    pub config: ClusterFile,
+    /// Which of its nodes this is.
+    pub name: String,
+    /// Where its data lives; made if missing. Not used by the memory engine.
+    pub data: PathBuf,
+}
+
+/// Why a node does not start, or did not stop in order.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// What: `cluster.toml` has no such node. Mend: choose one of those it has.
+    #[error(
+        "cluster.toml has no node `{name}`, it has {known}: choose one of these with --name, or add it to the file"
+    )]
+    UnknownNode {
+        /// Who asked.
+        name: String,
+        /// Who is there.
+        known: String,
+    },
+    /// What: the first layout cannot be made from `cluster.toml`.
+    #[error("no layout can be made of cluster.toml: {0}")]
+    Layout(#[from] LayoutError),
+    /// What: a number or name of `cluster.toml` is out of range.
+    #[error("cluster.toml cannot be used: {0}")]
+    Config(String),
+    /// What: other machines could reach the node, and it has neither TLS nor tokens.
+    #[error(
+        "{key} of node `{node}` is {address}, which other machines can reach, and this build serves without TLS and tokens: use a loopback address, or write `insecure = true` under [security] if everybody who can reach it may read and change everything"
+    )]
+    Reachable {
+        /// Whose address.
+        node: String,
+        /// `grpc` or `http`.
+        key: &'static str,
+        /// The address.
+        address: Address,
+    },
+    /// What: a port cannot be opened.
+    #[error(
+        "node `{node}` cannot listen on {address} ({cause}): stop what uses the port, or change `{key}` of this node in cluster.toml"
+    )]
+    Listen {
+        /// Whose port.
+        node: String,
+        /// `grpc` or `http`.
+        key: &'static str,
+        /// The address.
+        address: Address,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// What: the data directory belongs to somebody else, or another layout.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// What: the store does not open, read or close.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    core: Arc<NodeCore>,
+    tasks: TaskTracker,
+    draining: CancellationToken,
+    stop: CancellationToken,
+    servers: Vec<JoinHandle<()>>,
+    health: tonic_health::server::HealthReporter,
+    shutdown_timeout: Duration,
+}
+
+/// Starts a node, serves until `shutdown` resolves, and stops it in order.
+///
+/// # Errors
+/// [`NodeError`] when it cannot start, or its store cannot be closed in order.
+pub async fn run(
+    options: NodeOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    let node = Node::start(options, Environment::system()).await?;
+    shutdown.await;
+    node.stop().await
+}
+
+impl Node {
+    /// Starts a node; returns when its ports are open. It takes requests once it is ready.
+    ///
+    /// # Errors
+    /// [`NodeError`] when it cannot start; nothing of it is left running then.
+    pub async fn start(options: NodeOptions, environment: Environment) -> Result<Self, NodeError> {
+        http::start_counting();
+        let NodeOptions { config, name, data } = options;
+        let section = config
+            .node(&name)
+            .cloned()
+            .ok_or_else(|| NodeError::UnknownNode {
+                name: name.clone(),
+                known: config
+                    .nodes
+                    .iter()
+                    .map(|node| node.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })?;
+        check_reach(&config, &section)?;
+        let genesis = first_layout(&config)?;
+        let grpc = listen(&section, "grpc", &section.grpc).await?;
+        let probes = listen(&section, "http", &section.http).await?;
+        let engine = config.engine_of(&section);
+        let store = Store::open(store_options(&config, engine, data))?;
+        let (identity, layout) = Identity::open(&store, &genesis, &name, &environment).await?;
+        info!(node = name, engine = engine.as_str(), recovery = ?store.recovery(), "store is open");
+        let draining = CancellationToken::new();
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let parts = Parts {
+            config: &config,
+            name,
+            engine,
+            store,
+            identity,
+            layout,
+            environment,
+        };
+        let core = parts.assemble(&tasks, &draining).await?;
+        let stores = KnownStores::open(
+            core.store.clone(),
+            core.cluster.layout().members().keys().copied(),
+        )?;
+        let mut node = Self {
+            core,
+            tasks,
+            draining,
+            stop,
+            servers: Vec::new(),
+            health: tonic_health::server::HealthReporter::new(),
+            shutdown_timeout: config.limits.shutdown_timeout,
+        };
+        let stores = Arc::new(stores);
+        node.serve(grpc, probes, &stores);
+        node.begin_background(&config, &stores);
+        info!(node = node.core.name, grpc = %section.grpc, http = %section.http, "node is up");
+        Ok(node)
+    }
+
+    /// Whether it takes requests now; `Err` says why not.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    pub fn ready(&self) -> Result<(), String> {
+        self.core.not_ready().map_or(Ok(()), Err)
+    }
+
+    /// Stops in order: requests under way are finished within the configured time.
+    ///
+    /// # Errors
+    /// [`NodeError::Storage`] when the store may not have been closed in order.
+    pub async fn stop(self) -> Result<(), NodeError> {
+        info!(node = self.core.name, "stopping");
+        self.core.stopping.store(true, Ordering::Release);
+        self.health
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
+            .await;
+        say_farewell(&self.core).await;
+        self.draining.cancel();
+        self.tasks.close();
+        if timeout(self.shutdown_timeout, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            warn!("some requests were still under way when the time to stop was over");
+        }
+        self.stop.cancel();
+        for mut server in self.servers {
+            if timeout(STREAMS_END, &mut server).await.is_err() {
+                server.abort();
+            }
+        }
+        if self.core.mint.may_stop_clean() {
+            self.core.store.close().await?;
+        } else {
+            warn!(
+                "a write left this node without reaching its disk: the next start takes new actors"
+            );
+        }
+        info!(node = self.core.name, "stopped");
+        Ok(())
+    }
+
+    fn serve(&mut self, grpc: TcpListener, probes: TcpListener, stores: &Arc<KnownStores>) {
+        let core = &self.core;
+        let requests = Requests::new(Arc::clone(core));
+        let answers = Arc::new(PeerAnswers::new(Arc::clone(core), Arc::clone(stores)));
+        let kv = KvServer::new(KvService::new(requests, self.stop.clone()))
+            .max_decoding_message_size(FRAME_DECODE_BYTES_MAX)
+            .max_encoding_message_size(FRAME_DECODE_BYTES_MAX);
+        let peer = PeerServer::new(PeerService::new(answers, self.stop.clone()))
+            .max_decoding_message_size(FRAME_DECODE_BYTES_MAX)
+            .max_encoding_message_size(FRAME_DECODE_BYTES_MAX);
+        let health = HealthServer::new(tonic_health::server::HealthService::from_health_reporter(
+            self.health.clone(),
+        ));
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .expect("the descriptors were made by our own build");
+        let server = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_service(kv)
+            .add_service(AdminServer::new(AdminService::new(Arc::clone(core))))
+            .add_service(peer)
+            .add_service(health)
+            .add_service(reflection);
+        let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
+        let stopped = self.stop.clone().cancelled_owned();
+        self.servers.push(tokio::spawn(async move {
+            if let Err(cause) = server.serve_with_incoming_shutdown(incoming, stopped).await {
+                error!(%cause, "the gRPC server ended");
+            }
+        }));
+        let routes = http::routes(Arc::clone(core));
+        let stopped = self.stop.clone().cancelled_owned();
+        self.servers.push(tokio::spawn(async move {
+            if let Err(cause) = axum::serve(probes, routes)
+                .with_graceful_shutdown(stopped)
+                .await
+            {
+                error!(%cause, "the HTTP server ended");
+            }
+        }));
+    }
+
+    fn begin_background(&mut self, config: &ClusterFile, stores: &Arc<KnownStores>) {
+        let core = &self.core;
+        let layout = core.cluster.layout();
+        let hello = Hello {
+            cluster_id: layout.cluster_id().to_string(),
+            genesis_hash: layout.genesis_hash(),
+            node_id: core.cluster.node.0,
+            node_name: core.name.clone(),
+            store_id: core.identity.store_id.clone(),
+            layout_epoch: layout.epoch().0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            layout_hash: layout.hash(),
+        };
+        let queued_bytes_max =
+            usize::try_from(config.limits.peer_in_flight_bytes_max).unwrap_or(usize::MAX);
+        let watcher = Arc::new(LinkWatcher::new(Arc::clone(core), Arc::clone(stores)));
+        for (peer, link) in core.cluster.peers().iter() {
+            let options = LinkOptions {
+                queued_bytes_max,
+                hello: hello.clone(),
+            };
+            let run = Arc::clone(link).run(options, Arc::clone(&watcher), self.stop.clone());
+            self.servers.push(tokio::spawn(run));
+            self.servers.push(tokio::spawn(heartbeat_loop(
+                Arc::clone(core),
+                peer,
+                config.failure_detection.heartbeat,
+                self.tasks.clone(),
+                self.draining.clone(),
+            )));
+            let handoff = Handoff {
+                cluster: Arc::clone(&core.cluster),
+                hints: Arc::clone(&core.hints),
+            };
+            self.servers.push(tokio::spawn(handoff_loop(
+                handoff,
+                peer,
+                self.draining.clone(),
+            )));
+        }
+        let agreement = write_down_agreement(Arc::clone(core));
+        let draining = self.draining.clone();
+        let health = self.health.clone();
+        let mut agreed = core.agreed.subscribe();
+        self.servers.push(tokio::spawn(async move {
+            tokio::select! {
+                () = agreement => {}
+                () = draining.cancelled() => return,
+            }
+            if agreed.wait_for(|agreed| *agreed).await.is_ok() {
+                health
+                    .set_service_status("", tonic_health::ServingStatus::Serving)
+                    .await;
+            }
+        }));
+    }
+}
+
+/// What the parts of a node are made from.
+struct Parts<'a> {
+    config: &'a ClusterFile,
+    name: String,
+    engine: EngineName,
+    store: Store,
+    identity: Identity,
+    layout: Arc<Layout>,
+    environment: Environment,
+}
+
+impl Parts<'_> {
+    async fn assemble(
+        self,
+        tasks: &TaskTracker,
+        draining: &CancellationToken,
+    ) -> Result<Arc<NodeCore>, NodeError> {
+        let Self {
+            config,
+            name,
+            engine,
+            store,
+            identity,
+            layout,
+            environment,
+        } = self;
+        let limits = Arc::new(config.limits.clone());
+        let guards = Arc::new(KeyGuards::new());
+        let mint = Mint::open(&store, layout.partitions_of(identity.node), &environment).await?;
+        let catalogue = Catalogue::open(store.clone(), layout.replicas_n())?;
+        let others = layout
+            .members()
+            .values()
+            .filter(|member| member.id != identity.node);
+        let peers = Peers::new(others.map(|member| {
+            let link = PeerLink::new(
+                member.id,
+                member.name.to_string(),
+                member.grpc_address.clone(),
+            );
+            (member.id, Arc::new(link))
+        }));
+        let cluster = Arc::new(Cluster::new(
+            identity.node,
+            environment,
+            Arc::clone(&layout),
+            catalogue,
+            HealthBoard::new(&config.failure_detection),
+            peers,
+        ));
+        let records = Arc::new(Records::new(store.clone(), Arc::clone(&guards)));
+        let hints = HintSpace::open(store.clone(), Arc::clone(&guards), limits.hints_bytes_max)?;
+        let hints = Arc::new(hints);
+        let groups = Arc::new(GroupStore::new(store.clone(), guards));
+        let mint = Arc::new(mint);
+        let siblings = Coordinator::new(
+            Arc::clone(&cluster),
+            Arc::clone(&records),
+            Arc::clone(&hints),
+            Arc::clone(&mint),
+            store.clone(),
+            Arc::clone(&limits),
+            tasks.clone(),
+        );
+        let registers = RegisterCoordinator::new(
+            Arc::clone(&cluster),
+            Arc::clone(&groups),
+            &limits,
+            tasks.clone(),
+            draining.clone(),
+        );
+        let system = SystemGroup::new(Arc::clone(&cluster), registers.clone());
+        Ok(Arc::new(NodeCore {
+            name,
+            engine: engine.as_str(),
+            started: Instant::now(),
+            agreed: watch::Sender::new(identity.genesis_agreed),
+            identity,
+            store,
+            cluster,
+            mint,
+            records,
+            hints,
+            groups,
+            siblings,
+            registers,
+            system,
+            limits,
+            stopping: AtomicBool::new(false),
+        }))
+    }
+}
+
+fn check_reach(config: &ClusterFile, node: &NodeSection) -> Result<(), NodeError> {
+    let exposed = [("grpc", &node.grpc), ("http", &node.http)]
+        .into_iter()
+        .find(|(_, address)| !address.is_loopback());
+    match exposed {
+        Some((key, address)) if !config.security.insecure => Err(NodeError::Reachable {
+            node: node.name.clone(),
+            key,
+            address: address.clone(),
+        }),
+        Some(_) => {
+            warn!(
+                "insecure = true: everybody who can reach this node may read and change everything"
+            );
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The layout that `cluster.toml` founds.
+fn first_layout(config: &ClusterFile) -> Result<Layout, NodeError> {
+    fn fits<T>(value: Result<T, impl ToString>) -> Result<T, NodeError> {
+        value.map_err(|cause| NodeError::Config(cause.to_string()))
+    }
+    let members = config
+        .nodes
+        .iter()
+        .map(|node| {
+            Ok(MemberSpec {
+                name: fits(Name::try_from(node.name.clone()))?,
+                zone: fits(Name::try_from(node.zone.clone()))?,
+                weight: fits(Weight::new(node.weight))?,
+                grpc_address: node.grpc.to_string(),
+                http_address: node.http.to_string(),
+            })
+        })
+        .collect::<Result<Vec<_>, NodeError>>()?;
+    let cluster = &config.cluster;
+    Ok(Layout::initial(
+        fits(Name::try_from(cluster.id.clone()))?,
+        fits(PartitionCount::new(cluster.partitions_count))?,
+        fits(ReplicasN::new(cluster.replicas_n.into()))?,
+        members,
+    )?)
+}
+
+fn store_options(config: &ClusterFile, engine: EngineName, data: PathBuf) -> StoreOptions {
+    let storage = &config.storage;
+    let options = match engine {
+        EngineName::Fjall => StoreOptions::directory(data, EngineKind::Fjall),
+        EngineName::Sled => StoreOptions::directory(data, EngineKind::Sled),
+        EngineName::Memory => StoreOptions::memory(MemoryDisk::default()),
+    };
+    StoreOptions {
+        bounds: Bounds {
+            cache_bytes: storage.cache_bytes,
+            journal_bytes: storage.journal_bytes_max,
+            ..options.bounds.clone()
+        },
+        queue_bytes_max: storage.queue_bytes_max,
+        ..options
+    }
+}
+
+async fn listen(
+    node: &NodeSection,
+    key: &'static str,
+    address: &Address,
+) -> Result<TcpListener, NodeError> {
+    let failed = |cause| NodeError::Listen {
+        node: node.name.clone(),
+        key,
+        address: address.clone(),
+        cause,
+    };
+    let resolved: Vec<SocketAddr> = lookup_host(address.to_string())
+        .await
+        .map_err(failed)?
+        .collect();
+    TcpListener::bind(resolved.as_slice()).await.map_err(failed)
+}

@@ -1,0 +1,175 @@
+//! The answering side of a link: reads requests, hands them to the handler, sends answers back.
+//!
+//! Requests that need no waiting (most reads) are answered in the reading task itself; the others
+//! get a task each, at most a bounded number at once per link.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use prost::Message;
+use souk_kv_proto::{
+    kv::{Error, ErrorCode, Outcome},
+    peer::{PeerFrame, PeerMessage, peer_message::Body, peer_server::Peer},
+};
+use souk_ring::NodeId;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::debug;
+
+use super::{PeerHandler, Prompt, unexpected};
+use crate::outbox::{Outbox, outbox};
+
+/// Requests of one link that may be in work at once.
+const IN_WORK_MAX: usize = 8192;
+/// Answers that may wait to leave, in bytes, before the link is given up as stuck.
+const ANSWERS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The first message must come within this.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Asked for when the asking side named none.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// The gRPC service behind which the handler stands.
+#[derive(Debug)]
+pub(crate) struct PeerService<H> {
+    handler: Arc<H>,
+    stop: CancellationToken,
+}
+
+impl<H> PeerService<H> {
+    pub(crate) fn new(handler: Arc<H>, stop: CancellationToken) -> Self {
+        Self { handler, stop }
+    }
+}
+
+#[tonic::async_trait]
+impl<H: PeerHandler> Peer for PeerService<H> {
+    type LinkStream = Pin<Box<dyn Stream<Item = Result<PeerFrame, Status>> + Send>>;
+
+    async fn link(
+        &self,
+        request: Request<Streaming<PeerFrame>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let incoming = request.into_inner();
+        let (answers, batches) = outbox(ANSWERS_BYTES_MAX);
+        let link = IncomingLink {
+            handler: Arc::clone(&self.handler),
+            answers,
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = link.serve(incoming) => {}
+            }
+        });
+        let frames = batches.map(|messages| Ok(PeerFrame { messages }));
+        Ok(Response::new(Box::pin(frames)))
+    }
+}
+
+struct IncomingLink<H> {
+    handler: Arc<H>,
+    answers: Outbox<PeerMessage>,
+}
+
+impl<H: PeerHandler> IncomingLink<H> {
+    async fn serve(self, mut incoming: Streaming<PeerFrame>) {
+        let Ok(Ok(Some(first))) = timeout(HELLO_TIMEOUT, incoming.message()).await else {
+            debug!("a link ended before its greeting");
+            return;
+        };
+        let mut messages = first.messages.into_iter();
+        let Some(from) = self.greet(messages.next()) else {
+            return;
+        };
+        let in_work = Arc::new(Semaphore::new(IN_WORK_MAX));
+        for message in messages {
+            self.take(from, message, &in_work);
+        }
+        loop {
+            match incoming.message().await {
+                Ok(Some(frame)) => {
+                    for message in frame.messages {
+                        self.take(from, message, &in_work);
+                    }
+                }
+                Ok(None) => return,
+                Err(status) => {
+                    debug!(from = from.0, cause = %status, "an incoming link broke");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn greet(&self, first: Option<PeerMessage>) -> Option<NodeId> {
+        let body = first.and_then(|message| message.body);
+        let Some(Body::Hello(hello)) = body else {
+            send(&self.answers, 0, unexpected("no greeting"));
+            return None;
+        };
+        match self.handler.greet(&hello) {
+            Ok(reply) => {
+                send(&self.answers, 0, Body::HelloReply(reply));
+                Some(NodeId(hello.node_id))
+            }
+            Err(error) => {
+                send(&self.answers, 0, Body::Error(error));
+                None
+            }
+        }
+    }
+
+    fn take(&self, from: NodeId, message: PeerMessage, in_work: &Arc<Semaphore>) {
+        let id = message.id;
+        let Some(body) = message.body else {
+            send(&self.answers, id, unexpected("an empty message"));
+            return;
+        };
+        let body = match self.handler.answer_now(from, body) {
+            Prompt::Answer(answer) => {
+                send(&self.answers, id, answer);
+                return;
+            }
+            Prompt::Later(body) => body,
+        };
+        let Ok(permit) = Arc::clone(in_work).try_acquire_owned() else {
+            let overloaded = Error::new(
+                ErrorCode::Overloaded,
+                Outcome::NotApplied,
+                "too many requests of this peer are in work",
+            );
+            send(&self.answers, id, Body::Error(overloaded.retry_after(20)));
+            return;
+        };
+        let left = match message.deadline_ms {
+            0 => DEADLINE_DEFAULT,
+            left => Duration::from_millis(left.into()),
+        };
+        let deadline = Instant::now() + left;
+        let handler = Arc::clone(&self.handler);
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let answer = handler.answer(from, body, deadline).await;
+            drop(permit);
+            send(&answers, id, answer);
+        });
+    }
+}
+
+fn send(answers: &Outbox<PeerMessage>, id: u64, body: Body) {
+    let message = PeerMessage {
+        id,
+        deadline_ms: 0,
+        body: Some(body),
+    };
+    let bytes = message.encoded_len();
+    if let Err(error) = answers.send(message, bytes) {
+        // The asking side will see a broken link or a timeout, and treats both as unknown.
+        debug!(?error, "an answer could not leave");
+    }
+}

@@ -1,0 +1,296 @@
+//! This node as an acceptor: loads a group's header, asks the pure acceptor, makes its decision durable.
+//!
+//! Invariants: 1. header and rows change in one batch, before the reply. 2. decisions on one group are
+//! taken one after the other, under its guard. 3. rows in a reply are those of the header in it.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use souk_kv_core::register::{
+    AcceptDecision, AcceptReply, AcceptRequest, AcceptorHeader, Ballot, Base, Delta, GroupImage,
+    PrepareDecision, PrepareRequest, PromiseReply, ReadReply, ReadRequest, RowKey, RowSelection,
+    Rows, RowsChange, UndoLog,
+};
+use souk_kv_proto::convert::register::{decode_header, decode_row, encode_header, encode_row};
+use souk_kv_storage::{Keyspace, Scan, Store, WriteBatch};
+use souk_ring::LayoutEpoch;
+
+use crate::{
+    error::RequestError,
+    guard::KeyGuards,
+    keys::{GroupKey, prefix_end},
+};
+
+/// Groups whose way back is kept in memory. Losing one costs a transfer of its group, never safety.
+const UNDO_GROUPS_MAX: usize = 20_000;
+/// Rows read from disk at once when a whole group is read.
+const WHOLE_PAGE: usize = 10_000;
+/// A read that raced this many accepts takes the guard.
+const OPTIMISTIC_READS: usize = 3;
+
+/// The register state on this node's disk.
+#[derive(Debug)]
+pub(crate) struct GroupStore {
+    store: Store,
+    guards: Arc<KeyGuards>,
+    undo: Mutex<BTreeMap<GroupKey, UndoLog>>,
+}
+
+impl GroupStore {
+    pub(crate) fn new(store: Store, guards: Arc<KeyGuards>) -> Self {
+        Self {
+            store,
+            guards,
+            undo: Mutex::default(),
+        }
+    }
+
+    /// Votes on a prepare.
+    pub(crate) async fn prepare(
+        &self,
+        key: &GroupKey,
+        epoch: LayoutEpoch,
+        request: &PrepareRequest,
+    ) -> Result<PromiseReply, RequestError> {
+        let _guard = self.guards.lock(&key.header()).await;
+        let header = self.header(key, epoch)?;
+        match header.prepare(request) {
+            PrepareDecision::Promise { header } => {
+                let rows = self.select(key, &request.rows)?;
+                let mut batch = WriteBatch::new();
+                batch.put(Keyspace::Registers, key.header(), encode_header(&header));
+                self.store.commit(batch).await?;
+                Ok(PromiseReply::Promised {
+                    ballot: request.ballot,
+                    report: header.report(rows),
+                })
+            }
+            PrepareDecision::Refused { promised } => Ok(PromiseReply::Refused {
+                ballot: request.ballot,
+                promised,
+            }),
+            PrepareDecision::WrongEpoch { current } => Ok(PromiseReply::WrongEpoch { current }),
+        }
+    }
+
+    /// Votes on an accept.
+    pub(crate) async fn accept(
+        &self,
+        key: &GroupKey,
+        epoch: LayoutEpoch,
+        request: &AcceptRequest,
+    ) -> Result<AcceptReply, RequestError> {
+        let _guard = self.guards.lock(&key.header()).await;
+        let header = self.header(key, epoch)?;
+        let stored = self.rows_of(key, request.delta.rows.keys())?;
+        let mut undo = self.undo.lock().remove(key).unwrap_or_default();
+        let decision = header.accept(request, &stored, &mut undo);
+        self.keep_undo(key, undo);
+        match decision {
+            AcceptDecision::Reply(reply) => Ok(reply),
+            AcceptDecision::Apply {
+                header,
+                change,
+                reply,
+            } => {
+                let batch = self.batch(key, &header, change)?;
+                self.store.commit(batch).await?;
+                Ok(reply)
+            }
+        }
+    }
+
+    /// Tells what is accepted, promising nothing.
+    pub(crate) async fn read(
+        &self,
+        key: &GroupKey,
+        epoch: LayoutEpoch,
+        request: &ReadRequest,
+    ) -> Result<ReadReply, RequestError> {
+        for _ in 0..OPTIMISTIC_READS {
+            let before = self.header(key, epoch)?;
+            if let Err(current) = before.admits(request.epoch) {
+                return Ok(ReadReply::WrongEpoch { current });
+            }
+            let rows = self.select(key, &request.rows)?;
+            // Rows change only together with the accepted ballot, and that never comes back.
+            if self.header(key, epoch)?.accepted == before.accepted {
+                return Ok(ReadReply::Report(before.report(rows)));
+            }
+        }
+        let _guard = self.guards.lock(&key.header()).await;
+        let header = self.header(key, epoch)?;
+        Ok(ReadReply::Report(
+            header.report(self.select(key, &request.rows)?),
+        ))
+    }
+
+    /// The group's state for an acceptor that lags: what changed since `since`, if that is still known.
+    pub(crate) async fn fetch(
+        &self,
+        key: &GroupKey,
+        epoch: LayoutEpoch,
+        since: Option<Ballot>,
+    ) -> Result<GroupImage, RequestError> {
+        let _guard = self.guards.lock(&key.header()).await;
+        let header = self.header(key, epoch)?;
+        let changed = since.and_then(|since| {
+            let undo = self.undo.lock();
+            undo.get(key)?.changed_since(header.accepted, since)
+        });
+        let (base, delta) = match (since, changed) {
+            (Some(since), Some(changed)) => {
+                let found = self.rows_of(key, changed.iter())?;
+                let rows = changed.into_iter().map(|key| {
+                    let row = found.get(&key).cloned();
+                    (key, row)
+                });
+                (
+                    Base::On(since),
+                    Delta {
+                        rows: rows.collect(),
+                    },
+                )
+            }
+            _ => (Base::Whole, Delta::whole(self.whole(key)?)),
+        };
+        Ok(GroupImage {
+            accepted: header.accepted,
+            base,
+            delta,
+        })
+    }
+
+    /// The header as it counts under the node's epoch.
+    pub(crate) fn header(
+        &self,
+        key: &GroupKey,
+        epoch: LayoutEpoch,
+    ) -> Result<AcceptorHeader, RequestError> {
+        let header = match self.store.get(Keyspace::Registers, &key.header())? {
+            None => AcceptorHeader::empty(epoch),
+            Some(bytes) => decode_header(bytes).map_err(|cause| RequestError::Corrupt {
+                what: "an acceptor header",
+                cause: cause.to_string(),
+            })?,
+        };
+        Ok(header.fenced(epoch))
+    }
+
+    fn keep_undo(&self, key: &GroupKey, log: UndoLog) {
+        let mut undo = self.undo.lock();
+        if undo.len() >= UNDO_GROUPS_MAX {
+            undo.pop_first();
+        }
+        undo.insert(key.clone(), log);
+    }
+
+    fn batch(
+        &self,
+        key: &GroupKey,
+        header: &AcceptorHeader,
+        change: RowsChange,
+    ) -> Result<WriteBatch, RequestError> {
+        let mut batch = WriteBatch::new();
+        batch.put(Keyspace::Registers, key.header(), encode_header(header));
+        let delta = match change {
+            RowsChange::Update(delta) => delta,
+            RowsChange::Replace(delta) => {
+                for old in self.whole(key)?.keys() {
+                    if !delta.rows.contains_key(old) {
+                        batch.delete(Keyspace::Registers, key.row(old.as_bytes()));
+                    }
+                }
+                delta
+            }
+        };
+        for (row_key, row) in &delta.rows {
+            let store_key = key.row(row_key.as_bytes());
+            match row {
+                Some(row) => batch.put(Keyspace::Registers, store_key, encode_row(row)),
+                None => batch.delete(Keyspace::Registers, store_key),
+            }
+        }
+        Ok(batch)
+    }
+
+    fn rows_of<'a>(
+        &self,
+        key: &GroupKey,
+        row_keys: impl Iterator<Item = &'a RowKey>,
+    ) -> Result<Rows, RequestError> {
+        let mut rows = Rows::new();
+        for row_key in row_keys {
+            if let Some(bytes) = self
+                .store
+                .get(Keyspace::Registers, &key.row(row_key.as_bytes()))?
+            {
+                rows.insert(row_key.clone(), row(bytes)?);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn select(&self, key: &GroupKey, selection: &RowSelection) -> Result<Rows, RequestError> {
+        let mut rows = self.rows_of(key, selection.keys.iter())?;
+        if let Some(range) = &selection.range {
+            let start = Bound::Included(key.row(range.from.as_bytes()));
+            let end = match &range.to {
+                Some(to) => Bound::Excluded(key.row(to.as_bytes())),
+                None => prefix_end(&key.row_prefix()).map_or(Bound::Unbounded, Bound::Excluded),
+            };
+            let mut scan =
+                Scan::range(Keyspace::Registers, (start, end)).limit(range.rows_max as usize);
+            if range.reverse {
+                scan = scan.reversed();
+            }
+            let prefix_bytes = key.row_prefix().len();
+            for found in self.store.scan(&scan)?.rows {
+                rows.insert(
+                    row_key(found.key.slice(prefix_bytes..))?,
+                    row(found.value?)?,
+                );
+            }
+        }
+        Ok(rows)
+    }
+
+    fn whole(&self, key: &GroupKey) -> Result<Rows, RequestError> {
+        let prefix = key.row_prefix();
+        let mut rows = Rows::new();
+        let mut scan = Scan::prefix(Keyspace::Registers, &prefix).limit(WHOLE_PAGE);
+        loop {
+            let page = self.store.scan(&scan)?;
+            let last = page.rows.last().map(|row| row.key.clone());
+            for found in page.rows {
+                rows.insert(
+                    row_key(found.key.slice(prefix.len()..))?,
+                    row(found.value?)?,
+                );
+            }
+            match last {
+                Some(last) if page.more => {
+                    scan = Scan::prefix(Keyspace::Registers, &prefix)
+                        .limit(WHOLE_PAGE)
+                        .after(last);
+                }
+                _ => return Ok(rows),
+            }
+        }
+    }
+}
+
+fn row(bytes: Bytes) -> Result<souk_kv_core::register::Row, RequestError> {
+    decode_row(bytes).map_err(|cause| RequestError::Corrupt {
+        what: "a stored register row",
+        cause: cause.to_string(),
+    })
+}
+
+fn row_key(bytes: Bytes) -> Result<RowKey, RequestError> {
+    RowKey::from_bytes(bytes).map_err(|cause| RequestError::Corrupt {
+        what: "the key of a stored register row",
+        cause: cause.to_string(),
+    })
+}

@@ -1,0 +1,178 @@
+//! Client requests on register groups: finds the group's runner, waits for its answer.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
+use souk_kv_core::{
+    outcome::Outcome,
+    register::{BallotClock, RowSelection, Rows, Transaction, Verdict},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    GroupPlace, GroupStore,
+    ballot::Voting,
+    runner::{Job, Runner, RunnerShared},
+};
+use crate::{cluster::Cluster, config::Limits, error::RequestError, keys::GroupKey};
+
+/// Transactions that may wait for one group.
+const QUEUE_MAX: usize = 8192;
+
+/// What became of a transaction that was judged.
+pub(crate) type TransactVerdict = Verdict;
+
+/// Runs conditional writes and linearizable reads.
+#[derive(Debug, Clone)]
+pub(crate) struct RegisterCoordinator {
+    pub(super) shared: RunnerShared,
+    queues: Arc<Mutex<BTreeMap<GroupKey, mpsc::Sender<Job>>>>,
+}
+
+impl RegisterCoordinator {
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        groups: Arc<GroupStore>,
+        limits: &Limits,
+        tasks: TaskTracker,
+        draining: CancellationToken,
+    ) -> Self {
+        let millis =
+            |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let proposer = cluster.environment.random_u64();
+        let shared = RunnerShared {
+            voting: Voting { cluster, groups },
+            ballots: Arc::new(Mutex::new(BallotClock::new(proposer))),
+            request_memory_ms: millis(limits.request_memory),
+            clock_skew_max_ms: millis(limits.clock_skew_max),
+            tasks,
+            draining,
+        };
+        Self {
+            shared,
+            queues: Arc::default(),
+        }
+    }
+
+    /// Runs a transaction on one group: all or nothing.
+    pub(crate) async fn transact(
+        &self,
+        place: &GroupPlace,
+        transaction: Transaction,
+        deadline: Instant,
+    ) -> Result<TransactVerdict, RequestError> {
+        self.check_reachable(place)?;
+        let started = Instant::now();
+        let writes = transaction.writes();
+        let (answer, waiter) = oneshot::channel();
+        self.enqueue(
+            place,
+            Job::Transact {
+                transaction,
+                deadline,
+                answer,
+            },
+        )?;
+        match timeout_at(deadline, waiter).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(RequestError::Internal(
+                "a group's task ended without an answer".to_owned(),
+            )),
+            Err(_) => Err(RequestError::Timeout {
+                answered: 0,
+                needed: place.majority(),
+                waited_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                mend: "it may still be applied; repeat it under the same request id, or read the rows",
+                outcome: if writes {
+                    Outcome::Unknown
+                } else {
+                    Outcome::NotApplied
+                },
+            }),
+        }
+    }
+
+    /// Settles which state of the group is the newest, and returns rows of it.
+    pub(super) async fn settle(
+        &self,
+        place: &GroupPlace,
+        rows: RowSelection,
+        deadline: Instant,
+    ) -> Result<Rows, RequestError> {
+        let (answer, waiter) = oneshot::channel();
+        self.enqueue(
+            place,
+            Job::Settle {
+                rows,
+                deadline,
+                answer,
+            },
+        )?;
+        match timeout_at(deadline, waiter).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(RequestError::Internal(
+                "a group's task ended without an answer".to_owned(),
+            )),
+            Err(_) => Err(RequestError::Contention {
+                outcome: Outcome::NotApplied,
+            }),
+        }
+    }
+
+    /// Refuses at once, with nothing sent, when too few acceptors seem up.
+    pub(super) fn check_reachable(&self, place: &GroupPlace) -> Result<(), RequestError> {
+        let (reachable, needed) = (self.shared.voting.reachable(place), place.majority());
+        if reachable < needed {
+            return Err(RequestError::Unavailable { reachable, needed });
+        }
+        Ok(())
+    }
+
+    fn enqueue(&self, place: &GroupPlace, job: Job) -> Result<(), RequestError> {
+        let mut queues = self.queues.lock();
+        let Some(queue) = queues.get(&place.key) else {
+            let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+            queues.insert(place.key.clone(), queue);
+            self.shared.tasks.spawn(serve(
+                self.shared.clone(),
+                Arc::clone(&self.queues),
+                place.clone(),
+                jobs,
+                job,
+            ));
+            return Ok(());
+        };
+        queue.try_send(job).map_err(|_| RequestError::Overloaded {
+            what: "too many requests wait for this register group",
+            retry_after_ms: 50,
+        })
+    }
+}
+
+/// Serves a group until it has nothing to do.
+async fn serve(
+    shared: RunnerShared,
+    queues: Arc<Mutex<BTreeMap<GroupKey, mpsc::Sender<Job>>>>,
+    place: GroupPlace,
+    mut jobs: mpsc::Receiver<Job>,
+    mut first: Job,
+) {
+    loop {
+        jobs = Runner::new(shared.clone(), place.clone(), jobs, first)
+            .run()
+            .await;
+        // Jobs enter under this lock, so none can slip in behind the look.
+        let mut queues = queues.lock();
+        match jobs.try_recv() {
+            Ok(job) => first = job,
+            Err(_) => {
+                queues.remove(&place.key);
+                return;
+            }
+        }
+    }
+}

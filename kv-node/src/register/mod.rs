@@ -1,0 +1,69 @@
+//! The conditional-write path: register groups.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `acceptor` | this node's vote: header and rows on disk, one decision at a time |
+//! | `coordinator` | client requests in: transactions and reads of one group |
+//! | `runner` | one task per busy group: drains its queue into ballots |
+//! | `ballot` | one ballot: performs the actions of the pure round, feeds answers back |
+//! | `rows` | reads of single rows and ranges in one round trip |
+//!
+//! Place: I/O; drives `souk_kv_core::register`.
+//! Invariants: 1. acceptors are exactly the group's primaries; no stand-ins, ever. 2. a vote is on disk
+//! before it is told. 3. what a caller is told comes from a state known to be chosen, or is "unknown".
+//! Not here: membership changes (the epoch travels with every message already).
+
+mod acceptor;
+mod ballot;
+mod coordinator;
+mod rows;
+mod runner;
+
+use souk_kv_proto::peer::Group;
+use souk_ring::{LayoutEpoch, NodeId, PartitionId};
+
+use crate::{
+    error::RequestError,
+    keys::{BucketId, GroupKey, PARTITION_KEY_BYTES_MAX},
+};
+
+pub(crate) use acceptor::GroupStore;
+pub(crate) use coordinator::{RegisterCoordinator, TransactVerdict};
+pub(crate) use rows::RowsQuery;
+
+/// A group and who votes on it.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupPlace {
+    pub(crate) key: GroupKey,
+    pub(crate) epoch: LayoutEpoch,
+    pub(crate) acceptors: Vec<NodeId>,
+}
+
+impl GroupPlace {
+    pub(crate) fn majority(&self) -> usize {
+        self.acceptors.len() / 2 + 1
+    }
+}
+
+pub(crate) fn group_to_wire(key: &GroupKey) -> Group {
+    Group {
+        bucket_id: key.bucket.0,
+        partition: key.partition.0,
+        partition_key: key.partition_key.clone(),
+    }
+}
+
+pub(crate) fn group_from_wire(wire: Option<Group>) -> Result<GroupKey, RequestError> {
+    let group = wire.unwrap_or_default();
+    let length = group.partition_key.len();
+    if length == 0 || length > PARTITION_KEY_BYTES_MAX || group.partition > u32::from(u16::MAX) {
+        return Err(RequestError::Invalid(
+            "a peer sent a damaged group name".to_owned(),
+        ));
+    }
+    Ok(GroupKey {
+        partition: PartitionId(group.partition),
+        bucket: BucketId(group.bucket_id),
+        partition_key: group.partition_key,
+    })
+}

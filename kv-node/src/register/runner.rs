@@ -1,0 +1,447 @@
+//! One task per busy group: what waits while one ballot runs forms the next ballot.
+//!
+//! That is what makes a hot item fast: a hundred waiting transactions cost one round trip and one sync.
+//!
+//! Invariants: 1. one ballot of this node at a time per group. 2. each caller gets exactly its own answer.
+//! 3. a transaction past its deadline is not proposed any more.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use metrics::{counter, histogram};
+use parking_lot::Mutex;
+use souk_kv_core::{
+    outcome::Outcome,
+    register::{
+        AfterLoss, Backoff, BackoffLimits, Ballot, BallotClock, Evaluation, EvaluationTime, Lead,
+        Lost, LostReason, ReadReply, ReadRequest, RowKey, RowSelection, Rows, Transaction, Verdict,
+        after_loss, evaluate, limits,
+    },
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    GroupPlace,
+    ballot::{BallotRun, Progress, Voting},
+};
+use crate::error::RequestError;
+
+/// A group without work for this long gives up its task and its lead.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What a caller of a transaction is told.
+pub(super) type TransactAnswer = Result<Verdict, RequestError>;
+
+/// Work for a group.
+pub(super) enum Job {
+    Transact {
+        transaction: Transaction,
+        deadline: Instant,
+        answer: oneshot::Sender<TransactAnswer>,
+    },
+    /// A read that found no agreement: settle which state is the newest, then return its rows.
+    Settle {
+        rows: RowSelection,
+        deadline: Instant,
+        answer: oneshot::Sender<Result<Rows, RequestError>>,
+    },
+}
+
+/// What all runners of a node share.
+#[derive(Debug, Clone)]
+pub(super) struct RunnerShared {
+    pub(super) voting: Voting,
+    pub(super) ballots: Arc<Mutex<BallotClock>>,
+    pub(super) request_memory_ms: u64,
+    pub(super) clock_skew_max_ms: u64,
+    pub(super) tasks: TaskTracker,
+    /// Cancelled when the node stops: idle runners end at once.
+    pub(super) draining: CancellationToken,
+}
+
+struct Waiting {
+    transaction: Transaction,
+    deadline: Instant,
+    answer: oneshot::Sender<TransactAnswer>,
+}
+
+/// Why a set of jobs needs another ballot.
+enum Retry {
+    No,
+    After(Lost),
+}
+
+/// The task of one group.
+pub(super) struct Runner {
+    shared: RunnerShared,
+    place: GroupPlace,
+    jobs: mpsc::Receiver<Job>,
+    lead: Option<Lead>,
+    highest_seen: Ballot,
+    /// Taken from the queue, not yet part of a ballot.
+    held: VecDeque<Job>,
+}
+
+impl Runner {
+    /// `first` was taken from the queue already.
+    pub(super) fn new(
+        shared: RunnerShared,
+        place: GroupPlace,
+        jobs: mpsc::Receiver<Job>,
+        first: Job,
+    ) -> Self {
+        let held = VecDeque::from([first]);
+        Self {
+            shared,
+            place,
+            jobs,
+            lead: None,
+            highest_seen: Ballot::ZERO,
+            held,
+        }
+    }
+
+    /// Works until the queue is closed or idle for long. Gives the queue back, for jobs that came meanwhile.
+    pub(super) async fn run(mut self) -> mpsc::Receiver<Job> {
+        loop {
+            let job = match self.held.pop_front() {
+                Some(job) => job,
+                None => tokio::select! {
+                    biased;
+                    job = self.jobs.recv() => match job {
+                        Some(job) => job,
+                        None => return self.jobs,
+                    },
+                    () = self.shared.draining.cancelled() => return self.jobs,
+                    () = sleep(IDLE) => return self.jobs,
+                },
+            };
+            match job {
+                Job::Settle {
+                    rows,
+                    deadline,
+                    answer,
+                } => {
+                    let result = self.settle(rows, deadline).await;
+                    // A caller that has gone away needs no answer.
+                    let _ = answer.send(result);
+                }
+                Job::Transact {
+                    transaction,
+                    deadline,
+                    answer,
+                } => {
+                    let first = Waiting {
+                        transaction,
+                        deadline,
+                        answer,
+                    };
+                    let batch = self.gather(first);
+                    self.transact(batch).await;
+                }
+            }
+        }
+    }
+
+    /// Everything that waits, in order, as far as it fits into one ballot.
+    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
+        let mut bytes = first.transaction.bytes();
+        let mut batch = vec![first];
+        while batch.len() < limits::BALLOT_TRANSACTIONS_MAX && bytes < limits::BALLOT_BYTES_MAX {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            match job {
+                Job::Transact {
+                    transaction,
+                    deadline,
+                    answer,
+                } if bytes + transaction.bytes() <= limits::BALLOT_BYTES_MAX => {
+                    bytes += transaction.bytes();
+                    batch.push(Waiting {
+                        transaction,
+                        deadline,
+                        answer,
+                    });
+                }
+                other => {
+                    self.held.push_back(other);
+                    break;
+                }
+            }
+        }
+        batch
+    }
+
+    async fn transact(&mut self, mut batch: Vec<Waiting>) {
+        let mut backoff = Backoff::new(BackoffLimits::default());
+        loop {
+            batch = drop_late(batch);
+            if batch.is_empty() {
+                return;
+            }
+            let Retry::After(lost) = self.one_ballot(&mut batch).await else {
+                return;
+            };
+            let wait = backoff.next(self.shared.voting.cluster.environment.random_u64());
+            batch = self.sort_out(batch, &lost, wait.is_some());
+            counter!("souk_register_ballots_lost_total", "reason" => reason(&lost)).increment(1);
+            if let Some(wait) = wait {
+                sleep(wait).await;
+            }
+        }
+    }
+
+    /// Proposes the batch once. Answers everybody when it was chosen.
+    async fn one_ballot(&mut self, batch: &mut Vec<Waiting>) -> Retry {
+        let wanted: Vec<RowKey> = batch
+            .iter()
+            .flat_map(|waiting| waiting.transaction.keys())
+            .collect();
+        let mut run = match self.usable_lead(&wanted).await {
+            Some(lead) => BallotRun::resume(self.shared.voting.clone(), self.place.clone(), lead),
+            None => match self.prepare(RowSelection::keys(wanted)).await {
+                Ok(run) => run,
+                Err(retry) => return retry,
+            },
+        };
+        let time = EvaluationTime {
+            now_unix_ms: self.shared.voting.cluster.environment.unix_ms(),
+            request_memory_ms: self.shared.request_memory_ms,
+            clock_skew_max_ms: self.shared.clock_skew_max_ms,
+        };
+        let basis = run
+            .round()
+            .basis()
+            .expect("a ballot is proposed after it may be evaluated");
+        let evaluation = match evaluate(
+            basis,
+            &time,
+            batch.iter().map(|waiting| &waiting.transaction),
+        ) {
+            Ok(evaluation) => evaluation,
+            Err(cause) => {
+                fail(
+                    std::mem::take(batch),
+                    &RequestError::Internal(cause.to_string()),
+                );
+                return Retry::No;
+            }
+        };
+        let next = self.next_ballot(run.round().ballot());
+        let progress = match run.propose(&evaluation, next) {
+            Some(progress) => progress,
+            None => run.progress().await,
+        };
+        match progress {
+            Progress::Chosen(mut chosen) => {
+                self.lead = chosen.take_lead();
+                self.highest_seen = self.highest_seen.max(run.round().ballot());
+                histogram!("souk_register_ballot_transactions").record(batch.len() as f64);
+                answer_all(std::mem::take(batch), evaluation, &chosen);
+                self.shared.tasks.spawn(run.finish());
+                Retry::No
+            }
+            Progress::Lost(lost) => {
+                self.highest_seen = self.highest_seen.max(lost.highest_seen);
+                Retry::After(lost)
+            }
+            Progress::Evaluate => {
+                fail(
+                    std::mem::take(batch),
+                    &RequestError::Internal("a ballot was evaluated twice".to_owned()),
+                );
+                Retry::No
+            }
+        }
+    }
+
+    /// Settles which state is the newest, and returns rows of it.
+    async fn settle(
+        &mut self,
+        rows: RowSelection,
+        deadline: Instant,
+    ) -> Result<Rows, RequestError> {
+        let mut backoff = Backoff::new(BackoffLimits::default());
+        self.lead = None;
+        loop {
+            let lost = match self.prepare(rows.clone()).await {
+                Ok(mut run) => {
+                    let basis = run.round().basis().expect("it was just prepared");
+                    let found: Rows = basis
+                        .rows()
+                        .iter()
+                        .map(|(key, row)| (key.clone(), row.clone()))
+                        .collect();
+                    let evaluation = Evaluation::identity(basis);
+                    let progress = match run.propose(&evaluation, None) {
+                        Some(progress) => progress,
+                        None => run.progress().await,
+                    };
+                    match progress {
+                        Progress::Chosen(_) => {
+                            self.shared.tasks.spawn(run.finish());
+                            return Ok(found);
+                        }
+                        Progress::Lost(lost) => lost,
+                        Progress::Evaluate => {
+                            return Err(RequestError::Internal(
+                                "a ballot was evaluated twice".to_owned(),
+                            ));
+                        }
+                    }
+                }
+                Err(Retry::After(lost)) => lost,
+                Err(Retry::No) => {
+                    return Err(RequestError::Internal("no ballot can be drawn".to_owned()));
+                }
+            };
+            self.highest_seen = self.highest_seen.max(lost.highest_seen);
+            let wait = backoff.next(self.shared.voting.cluster.environment.random_u64());
+            match wait {
+                Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
+                _ => return Err(self.given_up(&lost, Outcome::NotApplied)),
+            }
+        }
+    }
+
+    async fn prepare(&mut self, rows: RowSelection) -> Result<BallotRun, Retry> {
+        let Some(ballot) = self.next_ballot(self.highest_seen) else {
+            return Err(Retry::No);
+        };
+        let mut run =
+            BallotRun::prepare(self.shared.voting.clone(), self.place.clone(), ballot, rows);
+        counter!("souk_register_prepares_total").increment(1);
+        match run.progress().await {
+            Progress::Evaluate => Ok(run),
+            Progress::Lost(lost) => {
+                self.highest_seen = self.highest_seen.max(lost.highest_seen);
+                Err(Retry::After(lost))
+            }
+            Progress::Chosen(_) => Err(Retry::No),
+        }
+    }
+
+    /// The lead, if it stands in this epoch and knows (or can learn here) all rows wanted.
+    async fn usable_lead(&mut self, wanted: &[RowKey]) -> Option<Lead> {
+        let mut lead = self.lead.take()?;
+        if lead.epoch() != self.place.epoch {
+            return None;
+        }
+        let missing = lead.missing(wanted);
+        if missing.is_empty() {
+            return Some(lead);
+        }
+        let request = ReadRequest {
+            epoch: self.place.epoch,
+            rows: Arc::new(RowSelection::keys(missing.iter().cloned())),
+        };
+        let voting = &self.shared.voting;
+        match voting
+            .groups
+            .read(&self.place.key, self.place.epoch, &request)
+            .await
+        {
+            Ok(ReadReply::Report(report)) => lead.learn(&missing, report).ok().map(|()| lead),
+            _ => None,
+        }
+    }
+
+    /// After a lost ballot: who is tried again, who is told what.
+    fn sort_out(&self, batch: Vec<Waiting>, lost: &Lost, tries_left: bool) -> Vec<Waiting> {
+        let mut again = Vec::with_capacity(batch.len());
+        for mut waiting in batch {
+            let outcome = match after_loss(&mut waiting.transaction, lost, tries_left) {
+                AfterLoss::TryAgain => {
+                    again.push(waiting);
+                    continue;
+                }
+                AfterLoss::NotApplied => Outcome::NotApplied,
+                AfterLoss::Unknown => {
+                    counter!("souk_register_unknown_total").increment(1);
+                    Outcome::Unknown
+                }
+            };
+            // A caller that has gone away needs no answer.
+            let _ = waiting.answer.send(Err(self.given_up(lost, outcome)));
+        }
+        again
+    }
+
+    fn given_up(&self, lost: &Lost, outcome: Outcome) -> RequestError {
+        match lost.reason {
+            LostReason::Unreachable if outcome == Outcome::NotApplied => {
+                RequestError::Unavailable {
+                    reachable: self.shared.voting.reachable(&self.place),
+                    needed: self.place.majority(),
+                }
+            }
+            LostReason::Unreachable | LostReason::Outrun | LostReason::Epoch(_) => {
+                RequestError::Contention { outcome }
+            }
+        }
+    }
+
+    fn next_ballot(&self, at_least: Ballot) -> Option<Ballot> {
+        let now = self.shared.voting.cluster.environment.unix_ms();
+        self.shared
+            .ballots
+            .lock()
+            .next(now, at_least.max(self.highest_seen))
+            .ok()
+    }
+}
+
+fn reason(lost: &Lost) -> &'static str {
+    match lost.reason {
+        LostReason::Outrun => "outrun",
+        LostReason::Unreachable => "unreachable",
+        LostReason::Epoch(_) => "epoch",
+    }
+}
+
+fn answer_all(
+    batch: Vec<Waiting>,
+    evaluation: Evaluation,
+    chosen: &souk_kv_core::register::Chosen,
+) {
+    let verdicts = evaluation
+        .open(chosen)
+        .expect("the evaluation was proposed in this very ballot");
+    for (waiting, verdict) in batch.into_iter().zip(verdicts) {
+        // A caller that has gone away needs no answer.
+        let _ = waiting.answer.send(Ok(verdict));
+    }
+}
+
+/// Answers those whose time is over, keeps the others.
+fn drop_late(batch: Vec<Waiting>) -> Vec<Waiting> {
+    let now = Instant::now();
+    let (kept, late): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .partition(|waiting| waiting.deadline > now && !waiting.answer.is_closed());
+    for waiting in late {
+        let outcome = exposed_outcome(&waiting.transaction);
+        let _ = waiting
+            .answer
+            .send(Err(RequestError::Contention { outcome }));
+    }
+    kept
+}
+
+fn exposed_outcome(transaction: &Transaction) -> Outcome {
+    if transaction.is_exposed() && transaction.writes() {
+        Outcome::Unknown
+    } else {
+        Outcome::NotApplied
+    }
+}
+
+fn fail(batch: Vec<Waiting>, cause: &RequestError) {
+    for waiting in batch {
+        let _ = waiting
+            .answer
+            .send(Err(RequestError::Internal(cause.to_string())));
+    }
+}

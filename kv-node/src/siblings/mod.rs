@@ -1,0 +1,22 @@
+//! The always-writable path: records of `siblings` and `lww` buckets.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `records` | this node's own copies: read, and merge under the key's guard |
+//! | `put`, `get`, `scan` | one client request each, run by the node that received it |
+//! | `request` | what the three share: the key's place, quorums, deadline |
+//!
+//! Place: I/O; drives the pure coordinators of `souk_kv_core::quorum`.
+//! Invariants: 1. only whole records travel. 2. a record is read, changed and committed under its guard.
+//! Not here: delivering hints (`crate::hint`), conditional writes (`crate::register`).
+
+mod get;
+mod put;
+mod records;
+mod request;
+mod scan;
+
+pub(crate) use put::WriteRequest;
+pub(crate) use records::{Local, Records, merged};
+pub(crate) use request::{Coordinator, RecordPlace};
+pub(crate) use scan::RangeQuery;

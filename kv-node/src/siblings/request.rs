@@ -1,0 +1,150 @@
+//! What every client request on the always-writable path starts from.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use souk_kv_core::quorum::Consistency;
+use souk_kv_proto::kv::{self, RequestOptions};
+use souk_ring::{Layout, NodeId};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::Records;
+use crate::{
+    cluster::{Bucket, Cluster},
+    config::Limits,
+    error::RequestError,
+    hint::HintSpace,
+    keys::GroupKey,
+    mint::Mint,
+};
+
+/// Read repairs under way at once; further ones are left to the next read or to anti-entropy.
+const REPAIRS_MAX: usize = 256;
+
+/// A replica that takes longer than this to answer is taken for silent and stood in for.
+pub(super) const REPLICA_TIMEOUT: Duration = Duration::from_millis(1000);
+
+/// Runs the requests that this node received.
+#[derive(Debug, Clone)]
+pub(crate) struct Coordinator {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) records: Arc<Records>,
+    pub(super) hints: Arc<HintSpace>,
+    pub(super) mint: Arc<Mint>,
+    pub(super) store: souk_kv_storage::Store,
+    pub(super) limits: Arc<Limits>,
+    pub(super) tasks: TaskTracker,
+    pub(super) repairs: Arc<Semaphore>,
+}
+
+impl Coordinator {
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        records: Arc<Records>,
+        hints: Arc<HintSpace>,
+        mint: Arc<Mint>,
+        store: souk_kv_storage::Store,
+        limits: Arc<Limits>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let repairs = Arc::new(Semaphore::new(REPAIRS_MAX));
+        Self {
+            cluster,
+            records,
+            hints,
+            mint,
+            store,
+            limits,
+            tasks,
+            repairs,
+        }
+    }
+}
+
+/// Where a record lives.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordPlace {
+    pub(crate) bucket: Arc<Bucket>,
+    pub(crate) group: GroupKey,
+    pub(crate) store_key: Bytes,
+    layout: Arc<Layout>,
+}
+
+impl RecordPlace {
+    pub(crate) fn new(
+        layout: Arc<Layout>,
+        bucket: Arc<Bucket>,
+        partition_key: Bytes,
+        sort_key: &[u8],
+    ) -> Self {
+        let partition = layout.locate(&bucket.name, &partition_key);
+        let group = GroupKey {
+            partition,
+            bucket: bucket.id,
+            partition_key,
+        };
+        let store_key = group.record(sort_key);
+        Self {
+            bucket,
+            group,
+            store_key,
+            layout,
+        }
+    }
+
+    pub(crate) fn primaries(&self) -> &[NodeId] {
+        self.layout
+            .preference_list(self.group.partition)
+            .primaries(self.bucket.replicas_n)
+    }
+
+    pub(crate) fn fallbacks(&self) -> &[NodeId] {
+        self.layout
+            .preference_list(self.group.partition)
+            .fallbacks(self.bucket.replicas_n)
+    }
+}
+
+/// R of one request.
+pub(super) fn read_quorum(
+    place: &RecordPlace,
+    options: &RequestOptions,
+) -> Result<u8, RequestError> {
+    resolve(
+        place,
+        options,
+        options.read_quorum,
+        place.bucket.quorums.read_quorum(),
+    )
+}
+
+/// W of one request.
+pub(super) fn write_quorum(
+    place: &RecordPlace,
+    options: &RequestOptions,
+) -> Result<u8, RequestError> {
+    resolve(
+        place,
+        options,
+        options.write_quorum,
+        place.bucket.quorums.write_quorum(),
+    )
+}
+
+fn resolve(
+    place: &RecordPlace,
+    options: &RequestOptions,
+    explicit: u32,
+    default: u8,
+) -> Result<u8, RequestError> {
+    let wish = match options.consistency() {
+        _ if explicit > 0 => Consistency::Exactly(u8::try_from(explicit).unwrap_or(u8::MAX)),
+        kv::Consistency::Unspecified => Consistency::Default,
+        kv::Consistency::One => Consistency::One,
+        kv::Consistency::Quorum => Consistency::Quorum,
+        kv::Consistency::All => Consistency::All,
+    };
+    wish.resolve(place.bucket.quorums.replicas_n(), default)
+        .map_err(|cause| RequestError::Invalid(cause.to_string()))
+}

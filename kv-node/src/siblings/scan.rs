@@ -1,0 +1,203 @@
+//! Rows of one partition key, merged from R replicas.
+//!
+//! Replicas may each stop at the limit, at different rows. Only rows up to the nearest of those
+//! stops are complete, so the page ends there and the continuation goes on behind it.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use souk_kv_core::{causality::Record, outcome::Outcome};
+use souk_kv_proto::{
+    convert::causality::decode_record,
+    kv::RequestOptions,
+    peer::{ScanRecords, ScanReply, StoredRow, peer_message::Body},
+};
+use souk_kv_storage::{Keyspace, Scan};
+use souk_ring::NodeId;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use super::request::{Coordinator, REPLICA_TIMEOUT, RecordPlace, read_quorum};
+use crate::{
+    error::RequestError,
+    keys::{prefix_end, split_record},
+};
+
+/// Which rows of a partition key, in sort-key order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RangeQuery {
+    /// First sort key, inclusive.
+    pub(crate) start: Bytes,
+    /// Last sort key, exclusive; `None` means the end.
+    pub(crate) end: Option<Bytes>,
+    pub(crate) limit: usize,
+    pub(crate) reverse: bool,
+}
+
+/// A page of rows, tombstones included, and whether there are more behind the last one.
+#[derive(Debug)]
+pub(crate) struct ScanOutcome {
+    pub(crate) rows: Vec<(Bytes, Record)>,
+    pub(crate) more: bool,
+}
+
+impl Coordinator {
+    /// Reads rows of one partition key from R replicas.
+    pub(crate) async fn scan(
+        &self,
+        place: &RecordPlace,
+        query: &RangeQuery,
+        options: &RequestOptions,
+        deadline: Instant,
+    ) -> Result<ScanOutcome, RequestError> {
+        let started = Instant::now();
+        let needed = usize::from(read_quorum(place, options)?);
+        let mut candidates: Vec<NodeId> = place.primaries().to_vec();
+        // Stable: the local node first, then healthy ones in order, suspects last.
+        candidates.sort_by_key(|&node| (!self.cluster.is_up(node), node != self.cluster.node));
+        let mut candidates = candidates.into_iter();
+        let mut asked: FuturesUnordered<BoxFuture<'static, Option<ScanReply>>> =
+            FuturesUnordered::new();
+        for node in candidates.by_ref().take(needed) {
+            asked.push(self.ask_rows(place, query, node, deadline));
+        }
+        let mut replies = Vec::with_capacity(needed);
+        while replies.len() < needed {
+            match timeout_at(deadline, asked.next()).await {
+                Ok(Some(Some(reply))) => replies.push(reply),
+                Ok(Some(None)) => {
+                    if let Some(node) = candidates.next() {
+                        asked.push(self.ask_rows(place, query, node, deadline));
+                    }
+                }
+                Ok(None) | Err(_) => {
+                    return Err(RequestError::Timeout {
+                        answered: replies.len(),
+                        needed,
+                        waited_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                        mend: "try again, or scan with consistency `one` if a possibly old answer will do",
+                        outcome: Outcome::NotApplied,
+                    });
+                }
+            }
+        }
+        merge(replies, query, place)
+    }
+
+    fn ask_rows(
+        &self,
+        place: &RecordPlace,
+        query: &RangeQuery,
+        node: NodeId,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Option<ScanReply>> {
+        let request = ScanRecords {
+            store_prefix: place.group.record_prefix(),
+            start: query.start.clone(),
+            end: query.end.clone().unwrap_or_default(),
+            limit: u32::try_from(query.limit).unwrap_or(u32::MAX),
+            reverse: query.reverse,
+        };
+        if node == self.cluster.node {
+            let reply = self.records.scan_for(&request).inspect_err(|cause| {
+                tracing::warn!(%cause, "local rows cannot be read; replicas are asked instead");
+            });
+            return Box::pin(std::future::ready(reply.ok()));
+        }
+        let cluster = Arc::clone(&self.cluster);
+        let deadline = deadline.min(Instant::now() + REPLICA_TIMEOUT);
+        Box::pin(async move {
+            match cluster
+                .call(node, Body::ScanRecords(request), deadline)
+                .await
+            {
+                Ok(Body::ScanReply(reply)) => Some(reply),
+                Ok(_) => None,
+                Err(cause) => {
+                    debug!(node = node.0, %cause, "a replica gave no answer to a scan");
+                    None
+                }
+            }
+        })
+    }
+}
+
+impl super::Records {
+    /// Answers a replica's part of a scan.
+    pub(crate) fn scan_for(&self, request: &ScanRecords) -> Result<ScanReply, RequestError> {
+        let prefix = &request.store_prefix;
+        if !split_record(prefix).is_some_and(|(_, rest)| rest.is_empty()) {
+            return Err(RequestError::Invalid(
+                "a peer sent a damaged scan prefix".to_owned(),
+            ));
+        }
+        let joined = |sort_key: &[u8]| Bytes::from([prefix, sort_key].concat());
+        let start = Bound::Included(joined(&request.start));
+        let end = if request.end.is_empty() {
+            prefix_end(prefix).map_or(Bound::Unbounded, Bound::Excluded)
+        } else {
+            Bound::Excluded(joined(&request.end))
+        };
+        let mut scan = Scan::range(Keyspace::Records, (start, end)).limit(request.limit as usize);
+        if request.reverse {
+            scan = scan.reversed();
+        }
+        let (rows, more) = self.scan(&scan, prefix.len())?;
+        let rows = rows
+            .into_iter()
+            .map(|row| StoredRow {
+                key: row.sort_key,
+                record: row.record,
+            })
+            .collect();
+        Ok(ScanReply { rows, more })
+    }
+}
+
+fn merge(
+    replies: Vec<ScanReply>,
+    query: &RangeQuery,
+    place: &RecordPlace,
+) -> Result<ScanOutcome, RequestError> {
+    let mode = place.bucket.merge_mode();
+    let mut rows: BTreeMap<Bytes, Record> = BTreeMap::new();
+    let mut horizon: Option<Bytes> = None;
+    for reply in replies {
+        if let (true, Some(last)) = (reply.more, reply.rows.last()) {
+            let nearer = horizon.as_ref().is_none_or(|horizon| {
+                if query.reverse {
+                    last.key > horizon
+                } else {
+                    last.key < horizon
+                }
+            });
+            if nearer {
+                horizon = Some(last.key.clone());
+            }
+        }
+        for row in reply.rows {
+            let (record, _) = decode_record(row.record).map_err(|cause| RequestError::Corrupt {
+                what: "a row of a scan",
+                cause: cause.to_string(),
+            })?;
+            rows.entry(row.key).or_default().merge(&record, mode);
+        }
+    }
+    if let Some(horizon) = &horizon {
+        rows.retain(|key, _| {
+            if query.reverse {
+                key >= horizon
+            } else {
+                key <= horizon
+            }
+        });
+    }
+    let mut rows: Vec<(Bytes, Record)> = rows.into_iter().collect();
+    if query.reverse {
+        rows.reverse();
+    }
+    let more = horizon.is_some() || rows.len() > query.limit;
+    rows.truncate(query.limit);
+    Ok(ScanOutcome { rows, more })
+}
