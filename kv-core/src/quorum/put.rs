@@ -242,9 +242,7 @@ impl PutCoordinator {
             let target = self.targets[index];
             if target.state == State::Waiting {
                 self.targets[index].state = State::Silent;
-                if target.role != Role::HintKeeper {
-                    self.stand_in(target.primary(), &mut actions);
-                }
+                self.stand_in(target.primary(), &mut actions);
             }
         }
         self.judge(&mut actions);
@@ -284,9 +282,7 @@ impl PutCoordinator {
             let target = self.targets[index];
             if target.node == node && target.state == State::Waiting {
                 self.targets[index].state = state;
-                if target.role != Role::HintKeeper {
-                    self.stand_in(target.primary(), &mut actions);
-                }
+                self.stand_in(target.primary(), &mut actions);
             }
         }
         if self.answered.is_none() {
