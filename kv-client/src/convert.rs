@@ -11,9 +11,8 @@ use souk_kv_core::outcome::Outcome;
 use souk_kv_proto::kv;
 
 use crate::model::{
-    Condition, Consistency, Context, FailedCondition, Key, Page, Put, Read, ReadOptions, Row,
-    RowAction, RowOperation, ScanQuery, TransactOutcome, Transaction, Value, Version, Versioned,
-    WriteOptions, Written,
+    Condition, Consistency, Context, Key, Page, Put, Read, ReadOptions, Row, RowAction,
+    RowOperation, ScanQuery, Transaction, Value, Version, Versioned, WriteOptions, Written,
 };
 
 /// Slices up to this size are copied out of their frame; a larger one is most of its frame anyway.
@@ -201,32 +200,29 @@ pub(crate) fn page_from_wire(answer: kv::ScanResponse) -> Page {
     }
 }
 
-/// `None` when the node says neither, which only a newer or broken node does.
-pub(crate) fn transact_from_wire(answer: kv::TransactResponse) -> Option<TransactOutcome> {
-    use kv::transact_response::Result;
-    Some(match answer.result? {
-        Result::Applied(applied) => TransactOutcome::Applied {
-            versions: applied
-                .versions
-                .into_iter()
-                .map(version_from_wire)
-                .collect(),
-        },
-        Result::NotApplied(refused) => TransactOutcome::NotApplied {
-            failed: refused.failed.into_iter().map(failed_from_wire).collect(),
-        },
-    })
+pub(crate) fn versions_from_wire(applied: kv::TransactApplied) -> Vec<Option<Version>> {
+    applied
+        .versions
+        .into_iter()
+        .map(version_from_wire)
+        .collect()
 }
 
-fn failed_from_wire(failed: kv::FailedCondition) -> FailedCondition {
-    let version = version_from_wire(failed.version);
-    let current = version.zip(failed.value).map(|(version, value)| Versioned {
-        value: value_from_wire(value),
-        version,
-    });
-    FailedCondition {
-        operation: failed.operation as usize,
-        current,
+/// A row whose condition did not hold, as far as the node still knew it.
+pub(crate) enum FailedRow {
+    Known(Option<Versioned>),
+    /// It was there, but only its version is remembered: the answer is that of an earlier attempt.
+    Forgotten,
+}
+
+pub(crate) fn failed_from_wire(failed: kv::FailedCondition) -> FailedRow {
+    match (version_from_wire(failed.version), failed.value) {
+        (None, _) => FailedRow::Known(None),
+        (Some(version), Some(value)) => FailedRow::Known(Some(Versioned {
+            value: value_from_wire(value),
+            version,
+        })),
+        (Some(_), None) => FailedRow::Forgotten,
     }
 }
 

@@ -1,15 +1,21 @@
 //! Conditional writes, and the reads that go with them: rows of `register` buckets.
 
-use souk_kv_proto::kv::{session_request::Body as Question, session_response::Body as Answer};
+use std::time::Duration;
+
+use souk_kv_proto::kv::{
+    self, session_request::Body as Question, session_response::Body as Answer,
+    transact_response::Result as Verdict,
+};
+use tokio::time::Instant;
 
 use super::{Client, call::Call, check, flight::Asked};
 use crate::{
     attempts::Kind,
-    convert::{transact_from_wire, transact_to_wire},
+    convert::{FailedRow, failed_from_wire, transact_to_wire, versions_from_wire},
     error::RequestError,
     model::{
-        CasOutcome, Condition, Key, ReadOptions, RowAction, RowOperation, TransactOutcome,
-        Transaction, Value, Version, Versioned, WriteOptions,
+        CasOutcome, Condition, FailedCondition, Key, ReadOptions, RowAction, RowOperation,
+        TransactOutcome, Transaction, Value, Version, Versioned, WriteOptions,
     },
 };
 
@@ -17,7 +23,7 @@ impl Client {
     /// Applies all operations of a transaction, or none if a condition does not hold. Linearizable.
     ///
     /// # Errors
-    /// An error whose outcome is `Unknown` may have been applied, or may still be: read the rows to find
+    /// One whose outcome is `Unknown` may have been applied, or may still be: read the rows to find
     /// out. It is sent again by itself only with `WriteOptions::retry_unknown`.
     pub async fn transact(
         &self,
@@ -27,13 +33,14 @@ impl Client {
         check::place(&transaction.bucket, &transaction.partition_key)?;
         check::timeout(options.timeout)?;
         let ticket = self.shared.ticket();
+        let deadline = self.shared.deadline(options.timeout);
         let call = Call {
             kind: Kind::Conditional {
                 retry_unknown: options.retry_unknown,
             },
             bucket: &transaction.bucket,
             partition_key: &transaction.partition_key,
-            deadline: self.shared.deadline(options.timeout),
+            deadline,
             double_after: self.shared.options.request_timeout,
         };
         let bytes = transaction.operations.iter().map(operation_bytes).sum();
@@ -43,10 +50,56 @@ impl Client {
             (Question::Transact(request), bytes)
         };
         let hear = |answer| match answer {
-            Answer::Transact(answer) => transact_from_wire(answer),
+            Answer::Transact(answer) => answer.result,
             _ => None,
         };
-        self.shared.call(call, question, hear).await
+        match self.shared.call(call, question, hear).await? {
+            Verdict::Applied(applied) => Ok(TransactOutcome::Applied {
+                versions: versions_from_wire(applied),
+            }),
+            Verdict::NotApplied(refused) => {
+                let mut failed = Vec::with_capacity(refused.failed.len());
+                for row in refused.failed {
+                    failed.push(self.failed_condition(transaction, row, deadline).await?);
+                }
+                Ok(TransactOutcome::NotApplied { failed })
+            }
+        }
+    }
+
+    /// Fills in what the node's memory of an earlier answer leaves out, by reading the row.
+    async fn failed_condition(
+        &self,
+        transaction: &Transaction,
+        failed: kv::FailedCondition,
+        deadline: Instant,
+    ) -> Result<FailedCondition, RequestError> {
+        let operation = failed.operation as usize;
+        let current = match (
+            failed_from_wire(failed),
+            transaction.operations.get(operation),
+        ) {
+            (FailedRow::Known(current), _) => current,
+            (FailedRow::Forgotten, None) => None,
+            (FailedRow::Forgotten, Some(row)) => {
+                let key = Key {
+                    bucket: transaction.bucket.clone(),
+                    partition_key: transaction.partition_key.clone(),
+                    sort_key: row.sort_key.clone(),
+                };
+                let left = deadline.saturating_duration_since(Instant::now());
+                let timeout = Some(left.max(Duration::from_millis(1)));
+                self.get_row(
+                    &key,
+                    ReadOptions {
+                        timeout,
+                        ..ReadOptions::default()
+                    },
+                )
+                .await?
+            }
+        };
+        Ok(FailedCondition { operation, current })
     }
 
     /// Reads one row, linearizably; `None` when it is missing.

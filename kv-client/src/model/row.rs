@@ -114,7 +114,7 @@ pub enum TransactOutcome {
 pub struct FailedCondition {
     /// Index into [`Transaction::operations`].
     pub operation: usize,
-    /// The row as it is; `None` when it is missing.
+    /// The row as it was then, or is by now; `None` when it is missing.
     pub current: Option<Versioned>,
 }
 
