@@ -184,7 +184,6 @@ impl FakeNode {
             buckets: buckets.collect(),
             catalogue_version: self.cluster.catalogue_version.load(Ordering::Relaxed),
             layout: Some(layout_to_wire(&self.cluster.layout)),
-            ..TopologyResponse::default()
         }
     }
 
