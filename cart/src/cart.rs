@@ -232,6 +232,11 @@ impl Cart {
         self.adds.contains_key(&tag) || self.removed.contains(&tag)
     }
 
+    /// Whether the removal or change of this tag ever reached this copy.
+    pub fn knows_removal(&self, tag: RemovalTag) -> bool {
+        self.removals.contains_key(&tag)
+    }
+
     /// How many removed tags this copy keeps.
     pub fn removed_count(&self) -> usize {
         self.removed.len()

@@ -18,6 +18,8 @@ mod cart;
 mod error;
 mod format;
 mod line;
+#[cfg(feature = "store")]
+pub mod store;
 mod tag;
 mod view;
 
