@@ -145,6 +145,9 @@ fn resolve(
         kv::Consistency::Quorum => Consistency::Quorum,
         kv::Consistency::All => Consistency::All,
     };
-    wish.resolve(place.bucket.quorums.replicas_n(), default)
-        .map_err(|cause| RequestError::Invalid(cause.to_string()))
+    let wanted = wish
+        .resolve(place.bucket.quorums.replicas_n(), default)
+        .map_err(|cause| RequestError::Invalid(cause.to_string()))?;
+    // A cluster of fewer nodes than N keeps one copy on each of them, and that is all there is to ask.
+    Ok(wanted.min(u8::try_from(place.primaries().len()).unwrap_or(u8::MAX)))
 }

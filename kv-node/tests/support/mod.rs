@@ -1,0 +1,115 @@
+//! A cluster of real nodes inside the test process: real sockets, real engines, real client library.
+
+use std::{net::TcpListener, path::Path, time::Duration};
+
+use souk_kv_client::{BucketConfig, BucketMode, Client, ClientOptions};
+use souk_kv_node::{Environment, Node, NodeOptions, config::ClusterFile};
+use tempfile::TempDir;
+
+/// Nodes `n1`, `n2`, … and their directories.
+pub struct TestCluster {
+    pub config: ClusterFile,
+    nodes: Vec<Option<Node>>,
+    data: TempDir,
+}
+
+impl TestCluster {
+    /// Starts `count` nodes and waits until they take requests.
+    pub async fn start(count: usize) -> Self {
+        let data = TempDir::new().expect("a temporary directory");
+        let config = config(count);
+        let mut cluster = Self {
+            config,
+            nodes: (0..count).map(|_| None).collect(),
+            data,
+        };
+        for index in 0..count {
+            cluster.start_node(index).await;
+        }
+        cluster.wait_ready().await;
+        cluster
+    }
+
+    /// Starts one node on its directory.
+    pub async fn start_node(&mut self, index: usize) {
+        let options = self.options(index);
+        let node = Node::start(options, Environment::system())
+            .await
+            .expect("the node starts");
+        self.nodes[index] = Some(node);
+    }
+
+    /// What one node starts from.
+    pub fn options(&self, index: usize) -> NodeOptions {
+        let name = format!("n{}", index + 1);
+        NodeOptions {
+            config: self.config.clone(),
+            data: self.data.path().join(&name),
+            name,
+        }
+    }
+
+    /// Stops one node in order.
+    pub async fn stop_node(&mut self, index: usize) {
+        let node = self.nodes[index].take().expect("the node runs");
+        node.stop().await.expect("the node stops in order");
+    }
+
+    /// Waits until every running node takes requests.
+    pub async fn wait_ready(&self) {
+        for node in self.nodes.iter().flatten() {
+            let mut reason = String::new();
+            for _ in 0..500 {
+                match node.ready() {
+                    Ok(()) => break,
+                    Err(why) => reason = why,
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(node.ready(), Ok(()), "last reason: {reason}");
+        }
+    }
+
+    /// A client that knows all nodes.
+    pub async fn client(&self) -> Client {
+        Client::connect(ClientOptions::new(self.config.endpoints()))
+            .await
+            .expect("a node answers")
+    }
+
+    /// A client that knows one node only at first.
+    pub async fn client_of(&self, index: usize) -> Client {
+        let endpoint = self.config.nodes[index].grpc.to_string();
+        Client::connect(ClientOptions::new([endpoint]))
+            .await
+            .expect("the node answers")
+    }
+}
+
+/// A bucket with the defaults of its mode.
+pub fn bucket(name: &str, mode: BucketMode) -> BucketConfig {
+    BucketConfig {
+        name: name.to_owned(),
+        mode: mode.into(),
+        ..Default::default()
+    }
+}
+
+fn config(count: usize) -> ClusterFile {
+    let mut text = String::from("[cluster]\nid = \"souk-test\"\npartitions_count = 16\n");
+    let ports: Vec<TcpListener> = (0..count * 2)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
+        .collect();
+    let port = |index: usize| ports[index].local_addr().expect("it is bound").port();
+    for index in 0..count {
+        text.push_str(&format!(
+            "[[node]]\nname = \"n{}\"\nzone = \"z{}\"\ngrpc = \"127.0.0.1:{}\"\nhttp = \"127.0.0.1:{}\"\n",
+            index + 1,
+            index + 1,
+            port(index * 2),
+            port(index * 2 + 1),
+        ));
+    }
+    text.push_str("[failure_detection]\nheartbeat_ms = 50\nacceptable_pause_ms = 1000\n");
+    ClusterFile::parse(Path::new("test.toml"), &text).expect("a good file")
+}
