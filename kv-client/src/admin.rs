@@ -29,6 +29,8 @@ use crate::{
 
 /// Deadline of a call over all nodes asked; creating a bucket touches every node's disk.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long creating a bucket waits for the news to reach the node that is asked for the topology.
+const NEWS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Wait before the next node is asked.
 const ASK_NEXT_AFTER: Duration = Duration::from_millis(50);
 
@@ -42,8 +44,8 @@ impl<'a> Admin<'a> {
         Admin { shared }
     }
 
-    /// Creates a bucket; false when it was there already with an equal configuration. The client knows the
-    /// bucket when this returns.
+    /// Creates a bucket; false when it was there already with an equal configuration. As a rule the client
+    /// knows the bucket when this returns.
     ///
     /// # Errors
     /// `BucketExists` when it is there with another configuration.
@@ -53,9 +55,18 @@ impl<'a> Admin<'a> {
             async move { admin.create_bucket(CreateBucketRequest { bucket }).await }
         };
         let answer: CreateBucketResponse = self.ask_any(ask).await?;
-        self.shared
-            .refreshed_by(Instant::now() + Duration::from_secs(1))
-            .await;
+        let name = answer.bucket.map_or(bucket.name, |bucket| bucket.name);
+        let deadline = Instant::now() + NEWS_TIMEOUT;
+        // The node that is asked for the topology may hear of the bucket a moment later than the creator.
+        while !self
+            .shared
+            .view
+            .load()
+            .topology
+            .buckets()
+            .contains_key(&name)
+            && self.shared.refreshed_by(deadline).await
+        {}
         Ok(answer.created)
     }
 
