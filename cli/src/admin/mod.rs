@@ -1,0 +1,91 @@
+//! `souk admin`: what operators ask of a cluster.
+
+mod bucket;
+mod show_cluster;
+
+use clap::{Args, Subcommand};
+
+use crate::cluster::ClusterArgs;
+use crate::connect::EndpointArgs;
+use crate::failure::Failure;
+
+pub(crate) use bucket::BucketCommand;
+
+/// Look at a cluster and change it.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  souk admin status\n  souk admin bucket list")]
+pub(crate) enum AdminCommand {
+    /// Show the nodes, and how one of them sees the others.
+    #[command(after_help = "Example:
+  souk admin status
+  souk admin status --node n2 --json | jq '.nodes[] | select(.state != \"up\")'")]
+    Status(StatusArgs),
+    /// Create, list and show buckets.
+    #[command(subcommand)]
+    Bucket(BucketCommand),
+    /// Show which nodes hold a key, in the order in which they are asked.
+    #[command(after_help = "Example:\n  souk admin endpoints carts customer-17")]
+    Endpoints(PlaceArgs),
+    /// Show the writes that a node keeps for absent nodes.
+    #[command(after_help = "Example:\n  souk admin hints --node n1")]
+    Hints(StatusArgs),
+    /// Look into register groups.
+    #[command(subcommand)]
+    Register(RegisterCommand),
+}
+
+/// Look into register groups.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  souk admin register show seats 12A")]
+pub(crate) enum RegisterCommand {
+    /// Show ballots and rows of one group, at each of its acceptors.
+    #[command(after_help = "Example:\n  souk admin register show seats 12A")]
+    Show(PlaceArgs),
+}
+
+/// Whom to ask.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Ask this node; any one that answers when left out.
+    #[arg(long)]
+    node: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// A place on the ring.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// Name of the bucket.
+    bucket: String,
+    /// Chooses the place.
+    partition_key: String,
+    /// The partition key is hexadecimal.
+    #[arg(long)]
+    hex: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// What all of them take.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    endpoints: EndpointArgs,
+}
+
+/// Runs `souk admin`.
+pub(crate) async fn run(command: AdminCommand, cluster: &ClusterArgs) -> Result<(), Failure> {
+    match command {
+        AdminCommand::Status(args) => show_cluster::status(args, cluster).await,
+        AdminCommand::Bucket(command) => bucket::run(command, cluster).await,
+        AdminCommand::Endpoints(args) => show_cluster::endpoints(args, cluster).await,
+        AdminCommand::Hints(args) => show_cluster::hints(args, cluster).await,
+        AdminCommand::Register(RegisterCommand::Show(args)) => {
+            show_cluster::register(args, cluster).await
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `souk bench`: a closed loop of clients against a running cluster.
+//!
+//! ```text
+//! load (keys exist, contexts and versions are known) -> warm-up -> measured window -> check -> report
+//! ```
+//!
+//! One client library instance is shared by all clients, each of which sends its next request when the
+//! last one is answered. A request belongs to the window when it began in it; a success counts if it
+//! also ended in it, a failure always does, so that nothing slow or broken is left out.
+//!
+//! Source: workloads A and B of Cooper et al., Benchmarking Cloud Serving Systems with YCSB, SoCC 2010.
+//! Not here: an open loop, which would tell more about latency under overload.
+
+mod choose;
+mod load;
+mod report;
+mod tally;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::cluster::ClusterArgs;
+use crate::connect::EndpointArgs;
+use crate::failure::Failure;
+use crate::show::Progress;
+
+use choose::Chooser;
+use load::Field;
+use report::Report;
+use tally::Tally;
+use worker::Worker;
+
+/// Time between two looks at the clock for the progress bar.
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+
+/// What the clients do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// Reads, all keys equally often.
+    Get,
+    /// Writes, all keys equally often, each key by one client.
+    Put,
+    /// Writes in batches; every key of a batch counts as one operation.
+    PutBatch,
+    /// Half reads, half writes, some keys far more often than others (Zipf, 0.99).
+    YcsbA,
+    /// As ycsb-a with 95 % reads.
+    YcsbB,
+    /// Compare-and-set, each row by one client.
+    CasSpread,
+    /// Compare-and-set of one row by all clients; an operation is one successful increment.
+    CasHot,
+}
+
+impl Workload {
+    /// As it is given on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::PutBatch => "put-batch",
+            Self::YcsbA => "ycsb-a",
+            Self::YcsbB => "ycsb-b",
+            Self::CasSpread => "cas-spread",
+            Self::CasHot => "cas-hot",
+        }
+    }
+
+    fn is_conditional(self) -> bool {
+        matches!(self, Self::CasSpread | Self::CasHot)
+    }
+
+    /// Whether every key belongs to one client.
+    fn divides_keys(self) -> bool {
+        matches!(self, Self::Put | Self::PutBatch | Self::CasSpread)
+    }
+}
+
+/// The mode of the bucket that plain reads and writes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlainMode {
+    /// Every write passes on the context of the last answer, as a cart does.
+    Siblings,
+    /// Last writer wins.
+    Lww,
+}
+
+/// Measure a running cluster.
+///
+/// Prints operations per second, latencies and every failure by kind. Uses buckets of its own: `bench`,
+/// `bench-lww` and `bench-cas`. --json prints exactly workload, clients, seconds, ops, ops_per_s, p50_ms,
+/// p99_ms, p999_ms, errors and unknown.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  souk bench --workload ycsb-a
+  souk bench --workload cas-hot --clients 256 --time 30 --json")]
+pub(crate) struct BenchArgs {
+    /// What the clients do.
+    #[arg(long, value_enum)]
+    workload: Workload,
+
+    /// How many clients send at the same time, 1 to 10000.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    clients: u32,
+
+    /// How long to measure, in seconds, 1 to 86400.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    time: u64,
+
+    /// How long to run before measuring begins, in seconds, 0 to 3600.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    warm_up: u64,
+
+    /// Size of each value, 8 to 1048576.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
+    value_bytes: u32,
+
+    /// How many keys, 1 to 10000000.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    keys: u32,
+
+    /// Writes per batch of put-batch, 1 to 1000.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    batch: u32,
+
+    /// The bucket that get, put, put-batch and ycsb use.
+    #[arg(long, value_enum, default_value = "siblings")]
+    mode: PlainMode,
+
+    /// Chooses the same keys in the same order again.
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    endpoints: EndpointArgs,
+}
+
+/// Runs `souk bench`.
+pub(crate) async fn run(args: BenchArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
+    if args.workload.divides_keys() && args.keys < args.clients {
+        let problem = format!(
+            "{} keys are too few for {} clients",
+            args.keys, args.clients
+        );
+        return Err(Failure::usage(problem, "raise --keys or lower --clients"));
+    }
+    let in_flight = usize::try_from(args.clients).unwrap_or(usize::MAX);
+    let client = args.endpoints.connect_with(cluster, |options| {
+        options.in_flight_max = options.in_flight_max.max(in_flight);
+    });
+    let client = client.await?;
+    let field = Arc::new(Field::prepare(client, &args).await?);
+    let tally = measure(&args, &field).await;
+    field.check(args.workload, &tally).await?;
+    let report = Report::new(
+        args.workload,
+        args.clients,
+        Duration::from_secs(args.time),
+        &tally,
+    );
+    report.show(args.json);
+    Ok(())
+}
+
+async fn measure(args: &BenchArgs, field: &Arc<Field>) -> Tally {
+    let begin = Instant::now();
+    let measured_from = begin + Duration::from_secs(args.warm_up);
+    let measured_until = measured_from + Duration::from_secs(args.time);
+    let seed = args.seed.unwrap_or_else(rand::random);
+    let mut workers = JoinSet::new();
+    for number in 0..args.clients {
+        let chooser = Chooser::new(
+            args.workload,
+            args.keys,
+            (number, args.clients),
+            args.batch,
+            seed,
+        );
+        let worker = Worker::new(Arc::clone(field), chooser, measured_from, measured_until);
+        workers.spawn(worker.run());
+    }
+    let label = format!(
+        "{}, {} clients, seconds",
+        args.workload.name(),
+        args.clients
+    );
+    let progress = Progress::begin(label);
+    let mut total = Tally::new();
+    loop {
+        tokio::select! {
+            ended = workers.join_next() => match ended {
+                Some(Ok(tally)) => total.add(&tally),
+                Some(Err(problem)) => std::panic::resume_unwind(problem.into_panic()),
+                None => break,
+            },
+            () = tokio::time::sleep(SHOW_EVERY) => progress.set(begin.elapsed().as_secs(), args.warm_up + args.time),
+        }
+    }
+    progress.end("done");
+    total
+}

@@ -1,0 +1,75 @@
+//! `souk shop`: the shop in front of the store, in this process.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+use clap::Args;
+use souk_commerce_api::ShopOptions;
+use souk_commerce_api::money::Currency;
+use souk_kv_node::config::Address;
+
+use crate::cluster::ClusterArgs;
+use crate::failure::Failure;
+use crate::stop::{StopArgs, StopSignals};
+
+/// Run the shop until it is told to stop.
+///
+/// It listens where the cluster file says (listen of [shop]), creates its buckets on first start and keeps
+/// everything in the store, so that any number of shops can run in front of one cluster. The API is
+/// described at /api/v1/openapi.json.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  souk shop
+  souk shop --endpoints 127.0.0.1:7101,127.0.0.1:7102")]
+pub(crate) struct ShopArgs {
+    /// One or more nodes to begin with; the others are learnt from them. Without it, the nodes of the
+    /// cluster file.
+    #[arg(
+        long,
+        env = "SOUK_ENDPOINTS",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ','
+    )]
+    endpoints: Vec<String>,
+
+    /// Bearer token that the admin endpoints ask for; without it they are closed.
+    #[arg(long, env = "SOUK_ADMIN_TOKEN", hide_env_values = true)]
+    admin_token: Option<String>,
+
+    /// What the shop sells in, by its ISO 4217 code.
+    #[arg(long, value_name = "CODE", default_value = "USD")]
+    currency: Currency,
+
+    #[command(flatten)]
+    stop: StopArgs,
+}
+
+/// Runs the shop until it is told to stop.
+pub(crate) async fn run(args: ShopArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
+    let file = cluster.load()?.file;
+    let endpoints = if args.endpoints.is_empty() {
+        file.endpoints()
+    } else {
+        args.endpoints
+    };
+    let signals = StopSignals::listen(args.stop).map_err(|source| Failure::Runtime { source })?;
+    let stop = signals.wait_then_insist(file.limits.shutdown_timeout);
+    let payment_url = format!("http://{}", file.shop.payment_provider);
+    let mut options = ShopOptions::new(resolve(&file.shop.listen)?, endpoints, payment_url);
+    options.currency = args.currency;
+    options.admin_token = args.admin_token;
+    Ok(souk_commerce_api::serve(options, stop).await?)
+}
+
+/// The first socket address of a host.
+pub(crate) fn resolve(address: &Address) -> Result<SocketAddr, Failure> {
+    let unresolved = |source| Failure::Unresolved {
+        address: address.clone(),
+        source,
+    };
+    let mut found = (address.host(), address.port())
+        .to_socket_addrs()
+        .map_err(unresolved)?;
+    found
+        .next()
+        .ok_or_else(|| unresolved(std::io::ErrorKind::NotFound.into()))
+}
