@@ -12,7 +12,10 @@ use crate::plan::HOLDS_MAX;
 use crate::rows::RowKey;
 use crate::summary::STOCK_FORMAT;
 
-/// Why a command is refused. Nothing of it was done: the outcome is always "not applied".
+/// Why a command is refused. Nothing of this attempt was done: its outcome is always "not applied".
+///
+/// To a Reserve, `HoldEnded` and `HoldExpired` tell of an earlier attempt under the same id: that one was granted, and
+/// holds nothing any more.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StockError {
     /// What: too few units in a compartment. Mend: ask for fewer, try another centre, or wait; when `more_expired`,

@@ -29,6 +29,8 @@ mod ledger;
 mod names;
 mod plan;
 mod rows;
+#[cfg(feature = "store")]
+pub mod store;
 mod summary;
 
 pub use answer::StockAnswer;
