@@ -12,10 +12,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
 
-use crate::{answer::KnownStores, core::NodeCore, peer::LinkEvents};
+use crate::{answer::KnownStores, core::NodeCore, http, peer::LinkEvents};
 
 /// A sign of life that takes longer than this counts as none.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stopping node spends on telling its peers.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(300);
@@ -49,15 +50,12 @@ impl LinkWatcher {
 }
 
 impl LinkEvents for LinkWatcher {
-    fn connected(&self, node: NodeId, reply: &HelloReply) {
+    fn connected(&self, node: NodeId, reply: &HelloReply) -> Result<(), String> {
         let layout = self.core.cluster.layout();
         let name = layout
             .member(node)
             .map_or("", |member| member.name.as_str());
-        if let Err(cause) = self.stores.check(node, name, &reply.store_id) {
-            warn!(cause, "a peer is not trusted with votes");
-            return;
-        }
+        self.stores.check(node, name, &reply.store_id)?;
         self.core.cluster.health.link_up(node);
         let all_greeted = {
             let mut awaited = self.awaited.lock();
@@ -69,6 +67,7 @@ impl LinkEvents for LinkWatcher {
         if all_greeted {
             agree(&self.core.agreed);
         }
+        Ok(())
     }
 
     fn disconnected(&self, node: NodeId) {
@@ -161,6 +160,19 @@ async fn pull_catalogue(core: &NodeCore, node: NodeId) {
             "a peer answered something else than its catalogue"
         ),
         Err(cause) => debug!(node = node.0, %cause, "the catalogue of a peer could not be fetched"),
+    }
+}
+
+/// Lets the histograms forget what is older than their window; without it they grow until they are read.
+pub(crate) async fn keep_metrics_small(stop: CancellationToken) {
+    let mut ticks = interval(METRICS_UPKEEP);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => if let Some(metrics) = http::start_counting() {
+                metrics.run_upkeep();
+            }
+        }
     }
 }
 

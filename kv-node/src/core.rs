@@ -79,7 +79,8 @@ impl NodeCore {
         if let Some(bucket) = self.cluster.catalogue.get(name) {
             return Ok(bucket);
         }
-        self.system.refresh(deadline).await.ok();
+        // "No such bucket" is only said by somebody who could look.
+        self.system.refresh(deadline).await?;
         self.cluster
             .catalogue
             .get(name)

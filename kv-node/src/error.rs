@@ -100,6 +100,14 @@ pub(crate) enum RequestError {
         /// Unknown when an earlier attempt may have been applied.
         outcome: Outcome,
     },
+    /// What: the transaction cannot be taken as it is.
+    #[error("{reason}")]
+    TransactionRefused {
+        /// What is wrong, and how to mend it.
+        reason: String,
+        /// Unknown when an earlier attempt may have been applied.
+        outcome: Outcome,
+    },
     /// What: the key has as many concurrent values as its bucket allows.
     #[error(
         "the key has {siblings} concurrent values, bucket `{bucket}` takes at most {siblings_max}: read it and write back with the context received"
@@ -135,7 +143,7 @@ impl RequestError {
     /// The code that the wire carries.
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            Self::Invalid(_) => ErrorCode::InvalidArgument,
+            Self::Invalid(_) | Self::TransactionRefused { .. } => ErrorCode::InvalidArgument,
             Self::ValueTooLarge { .. } => ErrorCode::ValueTooLarge,
             Self::BucketNotFound(_) => ErrorCode::BucketNotFound,
             Self::WrongMode { .. } => ErrorCode::WrongMode,
@@ -177,7 +185,8 @@ impl RequestError {
             | Self::Corrupt { .. } => Outcome::NotApplied,
             Self::Timeout { outcome, .. }
             | Self::Contention { outcome }
-            | Self::RequestTooOld { outcome } => *outcome,
+            | Self::RequestTooOld { outcome }
+            | Self::TransactionRefused { outcome, .. } => *outcome,
             Self::Storage(error) => match error {
                 StorageError::Unknown(_) => Outcome::Unknown,
                 StorageError::NotWritten(_)

@@ -73,6 +73,8 @@ async fn metrics(State(core): State<Arc<NodeCore>>) -> impl IntoResponse {
         metrics::gauge!("souk_memtable_bytes").set(stats.engine.memtable_bytes as f64);
         metrics::gauge!("souk_storage_queue_bytes").set(stats.queue_bytes as f64);
     }
+    let may_vote = u8::from(core.groups.votes_lost().is_none());
+    metrics::gauge!("souk_may_vote").set(f64::from(may_vote));
     let layout = core.cluster.layout();
     for member in layout
         .members()

@@ -26,6 +26,8 @@ pub(crate) const META_IDENTITY: &[u8] = b"identity";
 pub(crate) const META_LAYOUT: &[u8] = b"layout";
 /// The newest bucket catalogue seen.
 pub(crate) const META_CATALOGUE: &[u8] = b"catalogue";
+/// Present when this store may have lost votes; its text says why.
+pub(crate) const META_VOTES_LOST: &[u8] = b"votes-lost";
 /// The end of the counter lease.
 pub(crate) const META_LEASE: &[u8] = b"lease";
 

@@ -33,7 +33,9 @@ use tracing::{error, info, warn};
 use crate::{
     answer::{KnownStores, PeerAnswers},
     api::{AdminService, KvService, Requests},
-    background::{LinkWatcher, heartbeat_loop, say_farewell, write_down_agreement},
+    background::{
+        LinkWatcher, heartbeat_loop, keep_metrics_small, say_farewell, write_down_agreement,
+    },
     clock::Environment,
     cluster::{Catalogue, Cluster, HealthBoard},
     config::{Address, ClusterFile, EngineName, NodeSection},
@@ -337,6 +339,8 @@ impl Node {
                 self.draining.clone(),
             )));
         }
+        self.servers
+            .push(tokio::spawn(keep_metrics_small(self.draining.clone())));
         let agreement = write_down_agreement(Arc::clone(core));
         let draining = self.draining.clone();
         let health = self.health.clone();
@@ -408,7 +412,7 @@ impl Parts<'_> {
         let records = Arc::new(Records::new(store.clone(), Arc::clone(&guards)));
         let hints = HintSpace::open(store.clone(), Arc::clone(&guards), limits.hints_bytes_max)?;
         let hints = Arc::new(hints);
-        let groups = Arc::new(GroupStore::new(store.clone(), guards));
+        let groups = Arc::new(GroupStore::open(store.clone(), guards).await?);
         let mint = Arc::new(mint);
         let siblings = Coordinator::new(
             Arc::clone(&cluster),

@@ -116,7 +116,8 @@ impl SystemGroup {
             };
             if self.insert(&snapshot, &made, deadline).await? {
                 info!(bucket = made.name, id, "bucket created");
-                self.refresh(deadline).await?;
+                // It is created whatever becomes of this; heartbeats bring the news as well.
+                self.refresh(deadline).await.ok();
                 return Ok((made, true));
             }
         }
@@ -198,11 +199,11 @@ impl SystemGroup {
         };
         let transaction = Transaction::new(stamp, operations)
             .map_err(|cause| RequestError::Internal(cause.to_string()))?;
-        match self
+        let judged = self
             .registers
             .transact(&self.place(), transaction, deadline)
-            .await?
-        {
+            .await?;
+        match judged.verdict {
             Verdict::Applied(_) | Verdict::Replayed(Answer::Applied(_)) => Ok(true),
             Verdict::NotApplied { .. } | Verdict::Replayed(Answer::NotApplied { .. }) => Ok(false),
             Verdict::Refused(cause) => Err(RequestError::Internal(cause.to_string())),

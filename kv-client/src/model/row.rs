@@ -1,6 +1,6 @@
 //! Conditional writes on the rows of one register group.
 //!
-//! Shape: 1 to 256 operations on distinct rows of one partition key, applied together or not at all.
+//! Shape: 1 to 1024 operations on distinct rows of one partition key, applied together or not at all.
 //! Source: Gray and Lamport's compare-and-set over CASPaxos (Rystsov, 2018); the group is one register.
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ pub struct Transaction {
     pub bucket: String,
     /// Names the group.
     pub partition_key: Bytes,
-    /// 1 to 256 operations on distinct rows.
+    /// 1 to 1024 operations on distinct rows.
     pub operations: Vec<RowOperation>,
 }
 

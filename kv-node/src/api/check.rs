@@ -21,6 +21,8 @@ use crate::{
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// Most items of a batch.
 const BATCH_ITEMS_MAX: usize = 1000;
+/// Largest context a client may pass back: more than a thousand crashes of replicas grow it to.
+const CONTEXT_BYTES_MAX: usize = 64 * 1024;
 /// Most rows of a page.
 const SCAN_ROWS_MAX: u32 = 1000;
 /// Rows of a page that names no limit.
@@ -77,6 +79,12 @@ pub(super) fn value_size(
 }
 
 pub(super) fn context(context: Bytes) -> Result<CausalContext, RequestError> {
+    if context.len() > CONTEXT_BYTES_MAX {
+        return Err(invalid(format!(
+            "the context has {} bytes, no answer gives one above {CONTEXT_BYTES_MAX}: pass the context of an earlier answer back unchanged",
+            context.len()
+        )));
+    }
     // A copy, so that a small context does not keep the frame it came in alive.
     decode_context(Bytes::copy_from_slice(&context)).map_err(|cause| {
         invalid(format!(

@@ -7,6 +7,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use futures::future::join_all;
 use metrics::histogram;
+use prost::Message;
 use souk_kv_core::{causality::Record, outcome::Outcome, register::Row};
 use souk_kv_proto::{
     convert::{
@@ -16,9 +17,9 @@ use souk_kv_proto::{
     },
     kv::{
         self, BatchGetItem, BatchGetResponse, BatchPutItem, BatchPutResponse, DeleteRequest,
-        Explain, GetRequest, GetResponse, PutRequest, PutResponse, RequestOptions, ScanRequest,
-        ScanResponse, ScanRow, SessionRequest, TopologyResponse, TransactRequest, TransactResponse,
-        batch_get_item, batch_put_item, session_request::Body as Ask,
+        ErrorCode, Explain, GetRequest, GetResponse, PutRequest, PutResponse, RequestOptions,
+        ScanRequest, ScanResponse, ScanRow, SessionRequest, TopologyResponse, TransactRequest,
+        TransactResponse, batch_get_item, batch_put_item, session_request::Body as Ask,
         session_response::Body as Answer,
     },
     peer::{Forward, peer_message::Body},
@@ -36,6 +37,9 @@ use crate::{
     register::RowsQuery,
     siblings::{RangeQuery, WriteRequest},
 };
+
+/// Values that one batch brings back, in bytes.
+const BATCH_ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Answers requests. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -111,8 +115,9 @@ impl Requests {
         let bucket = self.core.bucket(&key.bucket, deadline).await?;
         if bucket.mode == Mode::Register {
             let place = self.core.group_place(bucket, key.partition_key);
-            if let Some(node) = self.hand_over(&place.acceptors, hop)? {
-                return as_get(self.forward(node, Ask::Get(request), deadline).await?);
+            if self.is_elsewhere(&place.acceptors, hop)? {
+                let ask = Ask::Get(request);
+                return as_get(self.forward(&place.acceptors, ask, deadline).await?);
             }
             let row = self
                 .core
@@ -210,11 +215,11 @@ impl Requests {
             .core
             .record_place(bucket, key.partition_key, &key.sort_key);
         let primaries = place.primaries();
-        let up = |node: &&NodeId| self.core.cluster.is_up(**node);
         if hop == Hop::First && !primaries.contains(&self.core.cluster.node) {
-            // Without a primary in sight this node stands in itself: carts are always writable.
-            if let Some(&node) = primaries.iter().find(up) {
-                return as_put(self.forward(node, ask, deadline).await?);
+            match self.forward(primaries, ask, deadline).await {
+                // Without a primary in sight this node stands in itself: carts are always writable.
+                Err(error) if is_refused_at_the_door(&error) => {}
+                answer => return as_put(answer?),
             }
         }
         let written = self
@@ -249,8 +254,9 @@ impl Requests {
         };
         if bucket.mode == Mode::Register {
             let place = self.core.group_place(bucket, request.partition_key.clone());
-            if let Some(node) = self.hand_over(&place.acceptors, hop)? {
-                return as_scan(self.forward(node, Ask::Scan(request), deadline).await?);
+            if self.is_elsewhere(&place.acceptors, hop)? {
+                let ask = Ask::Scan(request);
+                return as_scan(self.forward(&place.acceptors, ask, deadline).await?);
             }
             let query = RowsQuery {
                 start,
@@ -320,19 +326,19 @@ impl Requests {
         let place = self
             .core
             .group_place(Arc::clone(&bucket), request.partition_key.clone());
-        if let Some(node) = self.hand_over(&place.acceptors, hop)? {
-            return as_transact(self.forward(node, Ask::Transact(request), deadline).await?);
+        if self.is_elsewhere(&place.acceptors, hop)? {
+            let ask = Ask::Transact(request);
+            return as_transact(self.forward(&place.acceptors, ask, deadline).await?);
         }
         let now_ms = self.core.cluster.environment.unix_ms();
         let transaction = transact::transaction(request, &bucket, &self.core.limits, now_ms)?;
         let effects = transact::effects(&transaction);
-        let is_retry = transaction.is_exposed();
         let verdict = self
             .core
             .registers
             .transact(&place, transaction, deadline)
             .await?;
-        transact::response(verdict, &effects, is_retry)
+        transact::response(verdict, &effects)
     }
 
     async fn batch_get(
@@ -357,8 +363,27 @@ impl Requests {
             }),
         });
         Ok(BatchGetResponse {
-            items: items.collect(),
+            items: Self::within_frame(items.collect()),
         })
+    }
+
+    /// A session's answer has to fit a frame; what does not is to be asked for again.
+    fn within_frame(items: Vec<BatchGetItem>) -> Vec<BatchGetItem> {
+        let mut bytes = 0;
+        let fit = |item: BatchGetItem| {
+            bytes += item.encoded_len();
+            if bytes <= BATCH_ANSWER_BYTES_MAX {
+                return item;
+            }
+            let error = RequestError::Overloaded {
+                what: "the values of this batch do not fit one answer; ask for fewer keys at once",
+                retry_after_ms: 0,
+            };
+            BatchGetItem {
+                result: Some(batch_get_item::Result::Error(error.to_wire())),
+            }
+        };
+        items.into_iter().map(fit).collect()
     }
 
     async fn batch_put(
@@ -392,27 +417,40 @@ impl Requests {
         }
     }
 
-    /// The acceptor to hand a register request to, or `None` when this node is one itself.
-    fn hand_over(&self, acceptors: &[NodeId], hop: Hop) -> Result<Option<NodeId>, RequestError> {
+    /// Whether a register request has to be handed to an acceptor of its group.
+    fn is_elsewhere(&self, acceptors: &[NodeId], hop: Hop) -> Result<bool, RequestError> {
         if acceptors.contains(&self.core.cluster.node) {
-            return Ok(None);
+            return Ok(false);
         }
         if hop == Hop::Last {
             return Err(RequestError::NotReady(
                 "the request was handed to a node that does not hold its key: try again".to_owned(),
             ));
         }
-        let up = |node: &&NodeId| self.core.cluster.is_up(**node);
-        match acceptors.iter().find(up) {
-            Some(&node) => Ok(Some(node)),
-            None => Err(RequestError::Unavailable {
-                reachable: 0,
-                needed: acceptors.len() / 2 + 1,
-            }),
-        }
+        Ok(true)
     }
 
+    /// Hands a request to the first of `nodes` that seems up and takes it.
     async fn forward(
+        &self,
+        nodes: &[NodeId],
+        ask: Ask,
+        deadline: Instant,
+    ) -> Result<Answer, RequestError> {
+        let mut refused = RequestError::Unavailable {
+            reachable: 0,
+            needed: 1,
+        };
+        for &node in nodes.iter().filter(|node| self.core.cluster.is_up(**node)) {
+            match self.forward_to(node, ask.clone(), deadline).await {
+                Err(error) if is_refused_at_the_door(&error) => refused = error,
+                answer => return answer,
+            }
+        }
+        Err(refused)
+    }
+
+    async fn forward_to(
         &self,
         node: NodeId,
         ask: Ask,
@@ -455,6 +493,16 @@ impl Requests {
             }),
         }
     }
+}
+
+/// Whether another node may take a request that one refused: nothing was done, and it is not the
+/// request's own fault.
+fn is_refused_at_the_door(error: &RequestError) -> bool {
+    error.outcome() == Outcome::NotApplied
+        && matches!(
+            error.code(),
+            ErrorCode::Unavailable | ErrorCode::NotReady | ErrorCode::Overloaded | ErrorCode::Disk
+        )
 }
 
 fn kind(ask: &Ask) -> &'static str {
@@ -520,9 +568,7 @@ fn bounds(request: &ScanRequest) -> Option<(Bytes, Option<Bytes>)> {
             let seen = request.continuation.clone();
             end = Some(end.map_or(seen.clone(), |end| end.min(seen)));
         } else {
-            // The smallest key behind the last row seen.
-            let behind = Bytes::from([&request.continuation[..], &[0]].concat());
-            start = start.max(behind);
+            start = start.max(request.continuation.clone());
         }
     }
     end.as_ref()
@@ -600,7 +646,7 @@ mod tests {
                 continuation: bytes(b"h/7"),
                 ..Default::default()
             },
-            Some((b"h/7\0", Some(b"h0"))),
+            Some((b"h/7", Some(b"h0"))),
         );
         check(
             ScanRequest {

@@ -15,7 +15,7 @@ use souk_kv_proto::{
 };
 
 use super::check;
-use crate::{cluster::Bucket, config::Limits, error::RequestError, register::TransactVerdict};
+use crate::{cluster::Bucket, config::Limits, error::RequestError, register::Judged};
 
 /// Builds the transaction that a request describes.
 pub(super) fn transaction(
@@ -63,12 +63,11 @@ pub(super) fn effects(transaction: &Transaction) -> Vec<Effect> {
 }
 
 /// The answer to a judged transaction whose operations had these effects.
-/// `is_retry`: an earlier attempt may have been applied.
 pub(super) fn response(
-    verdict: TransactVerdict,
+    judged: Judged,
     effects: &[Effect],
-    is_retry: bool,
 ) -> Result<TransactResponse, RequestError> {
+    let Judged { verdict, outcome } = judged;
     let result = match verdict {
         Verdict::Applied(versions) | Verdict::Replayed(Answer::Applied(versions)) => {
             transact_response::Result::Applied(TransactApplied {
@@ -95,7 +94,7 @@ pub(super) fn response(
                     .collect(),
             })
         }
-        Verdict::Refused(refusal) => return Err(refused(refusal, is_retry)),
+        Verdict::Refused(refusal) => return Err(refused(refusal, outcome)),
     };
     Ok(TransactResponse {
         result: Some(result),
@@ -167,22 +166,16 @@ fn failed_condition(operation: u32, current: Option<&Row>) -> FailedCondition {
     }
 }
 
-fn refused(refusal: Refusal, is_retry: bool) -> RequestError {
+/// A refusal says nothing of copies of the request that came earlier: `outcome` does.
+fn refused(refusal: Refusal, outcome: Outcome) -> RequestError {
     match refusal {
-        Refusal::TooOld => RequestError::RequestTooOld {
-            outcome: if is_retry {
-                Outcome::Unknown
-            } else {
-                Outcome::NotApplied
-            },
-        },
-        Refusal::IssuedAhead { .. } | Refusal::GroupFull { .. } => {
-            RequestError::Invalid(refusal.to_string())
+        Refusal::TooOld => RequestError::RequestTooOld { outcome },
+        Refusal::IssuedAhead { .. } | Refusal::GroupFull { .. } | Refusal::MemoryUnreadable(_) => {
+            RequestError::TransactionRefused {
+                reason: refusal.to_string(),
+                outcome,
+            }
         }
-        Refusal::MemoryUnreadable(cause) => RequestError::Corrupt {
-            what: "the memory of answers",
-            cause: cause.to_string(),
-        },
     }
 }
 

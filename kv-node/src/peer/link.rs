@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{debug, info, warn};
 
-use super::{PeerError, connect::connect};
+use super::{MESSAGE_BYTES_MAX, PeerError, connect::connect};
 use crate::outbox::{Outbox, OutboxError, outbox};
 
 /// The other side must greet back within this.
@@ -88,8 +88,8 @@ impl Drop for Registration<'_> {
 
 /// What the link reports about its peer.
 pub(crate) trait LinkEvents: Send + Sync + 'static {
-    /// The peer greeted back: the link stands.
-    fn connected(&self, node: NodeId, reply: &HelloReply);
+    /// The peer greeted back; asked before anything is sent to it. `Err` refuses it, with the reason.
+    fn connected(&self, node: NodeId, reply: &HelloReply) -> Result<(), String>;
     /// The link broke.
     fn disconnected(&self, node: NodeId);
 }
@@ -130,6 +130,9 @@ impl PeerLink {
             body: Some(body),
         };
         let bytes = message.encoded_len();
+        if bytes > MESSAGE_BYTES_MAX {
+            return Err(PeerError::TooLarge { bytes });
+        }
         let (sender, receiver) = oneshot::channel();
         connection.register(id, sender)?;
         let registration = Registration {
@@ -165,14 +168,13 @@ impl PeerLink {
         while !stop.is_cancelled() {
             let attempt = tokio::select! {
                 () = stop.cancelled() => return,
-                attempt = self.establish(&options) => attempt,
+                attempt = self.establish(&options, events.as_ref()) => attempt,
             };
             match attempt {
-                Ok((connection, incoming, reply)) => {
+                Ok((connection, incoming)) => {
                     backoff = BACKOFF_FIRST;
                     info!(peer = self.name, address = self.address, "link is up");
                     self.current.store(Some(Arc::clone(&connection)));
-                    events.connected(self.node, &reply);
                     tokio::select! {
                         () = stop.cancelled() => {}
                         () = self.read(&connection, incoming) => {}
@@ -210,7 +212,8 @@ impl PeerLink {
     async fn establish(
         &self,
         options: &LinkOptions,
-    ) -> Result<(Arc<Connection>, Streaming<PeerFrame>, HelloReply), LinkFailure> {
+        events: &impl LinkEvents,
+    ) -> Result<(Arc<Connection>, Streaming<PeerFrame>), LinkFailure> {
         let mut client = connect(&self.address)
             .await
             .map_err(LinkFailure::unreachable)?;
@@ -234,10 +237,18 @@ impl PeerLink {
         let (incoming, first) = greeted.map_err(LinkFailure::unreachable)?;
         let body = first.and_then(|frame| frame.messages.into_iter().next()?.body);
         match body {
-            Some(Body::HelloReply(reply)) => {
+            Some(Body::HelloReply(reply)) if reply.node_id == self.node.0 => {
+                // Before the link can be used: a peer that may not vote must not be asked to.
+                events
+                    .connected(self.node, &reply)
+                    .map_err(LinkFailure::refused)?;
                 let waiting = Mutex::new(Some(BTreeMap::new()));
-                Ok((Arc::new(Connection { outbox, waiting }), incoming, reply))
+                Ok((Arc::new(Connection { outbox, waiting }), incoming))
             }
+            Some(Body::HelloReply(reply)) => Err(LinkFailure::refused(format!(
+                "node number {} answers at the address of node number {}: check the addresses in cluster.toml",
+                reply.node_id, self.node.0
+            ))),
             Some(Body::Error(error)) => Err(LinkFailure::refused(error.message)),
             _ => Err(LinkFailure::refused("it did not greet back".to_owned())),
         }

@@ -25,8 +25,10 @@ use tokio::time::Instant;
 pub(crate) use link::{LinkEvents, LinkOptions, PeerLink};
 pub(crate) use server::PeerService;
 
-/// Largest frame either side takes: the largest value, many times over, and a whole register group.
+/// Largest frame either side takes.
 pub(crate) const FRAME_DECODE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Largest single message: a frame may hold some others beside it.
+pub(crate) const MESSAGE_BYTES_MAX: usize = FRAME_DECODE_BYTES_MAX - 1024 * 1024;
 
 /// Why a peer gave no usable answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,6 +39,12 @@ pub(crate) enum PeerError {
     /// Too much waits on its link. Nothing was sent.
     #[error("the link to the peer is full")]
     Overloaded,
+    /// More than a frame holds. Nothing was sent.
+    #[error("the message has {bytes} bytes, more than fits a frame")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
     /// The link broke before the answer came. It may have been received.
     #[error("the link broke before the answer came")]
     Lost,
@@ -52,7 +60,7 @@ impl PeerError {
     /// Whether the peer certainly did nothing and never will.
     pub(crate) fn certainly_not_done(&self) -> bool {
         match self {
-            Self::NotConnected | Self::Overloaded => true,
+            Self::NotConnected | Self::Overloaded | Self::TooLarge { .. } => true,
             Self::Remote(error) => error.outcome() == Outcome::NotApplied,
             Self::Lost | Self::TimedOut => false,
         }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
-use super::{PeerHandler, Prompt, unexpected};
+use super::{MESSAGE_BYTES_MAX, PeerHandler, Prompt, unexpected};
 use crate::outbox::{Outbox, outbox};
 
 /// Requests of one link that may be in work at once.
@@ -162,12 +162,21 @@ impl<H: PeerHandler> IncomingLink<H> {
 }
 
 fn send(answers: &Outbox<PeerMessage>, id: u64, body: Body) {
-    let message = PeerMessage {
+    let mut message = PeerMessage {
         id,
         deadline_ms: 0,
         body: Some(body),
     };
-    let bytes = message.encoded_len();
+    let mut bytes = message.encoded_len();
+    if bytes > MESSAGE_BYTES_MAX {
+        let error = Error::new(
+            ErrorCode::InvalidArgument,
+            Outcome::Unknown,
+            format!("the answer has {bytes} bytes, more than fits a frame: ask for less at once"),
+        );
+        message.body = Some(Body::Error(error));
+        bytes = message.encoded_len();
+    }
     if let Err(error) = answers.send(message, bytes) {
         // The asking side will see a broken link or a timeout, and treats both as unknown.
         debug!(?error, "an answer could not leave");

@@ -9,21 +9,25 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use souk_kv_core::register::{
     AcceptDecision, AcceptReply, AcceptRequest, AcceptorHeader, Ballot, Base, Delta, GroupImage,
-    PrepareDecision, PrepareRequest, PromiseReply, ReadReply, ReadRequest, RowKey, RowSelection,
-    Rows, RowsChange, UndoLog,
+    PrepareDecision, PrepareRequest, PromiseReply, ReadReply, ReadRequest, Row, RowKey,
+    RowSelection, Rows, RowsChange, UndoLog,
 };
 use souk_kv_proto::convert::register::{decode_header, decode_row, encode_header, encode_row};
-use souk_kv_storage::{Keyspace, Scan, Store, WriteBatch};
+use souk_kv_storage::{Keyspace, Recovery, Scan, StorageError, Store, WriteBatch};
 use souk_ring::LayoutEpoch;
+use tracing::error;
 
 use crate::{
     error::RequestError,
     guard::KeyGuards,
-    keys::{GroupKey, prefix_end},
+    keys::{self, GroupKey, prefix_end},
 };
 
 /// Groups whose way back is kept in memory. Losing one costs a transfer of its group, never safety.
-const UNDO_GROUPS_MAX: usize = 20_000;
+const UNDO_GROUPS_MAX: usize = 2_000;
+/// A range ends with the row that reaches this, in bytes as [`Row::weight`] counts them; whoever asked for
+/// it sees from the rows themselves that it was cut. Twice as much is read, as stored rows are a little larger.
+pub(super) const RANGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Rows read from disk at once when a whole group is read.
 const WHOLE_PAGE: usize = 10_000;
 /// A read that raced this many accepts takes the guard.
@@ -35,15 +39,43 @@ pub(crate) struct GroupStore {
     store: Store,
     guards: Arc<KeyGuards>,
     undo: Mutex<BTreeMap<GroupKey, UndoLog>>,
+    /// Why this store may not vote; `None` when it may.
+    votes_lost: Option<String>,
 }
 
 impl GroupStore {
-    pub(crate) fn new(store: Store, guards: Arc<KeyGuards>) -> Self {
-        Self {
+    /// Finds out whether this store may vote. One that may have lost promises says so on disk first, and
+    /// never votes again: a vote given twice can fork a register.
+    pub(crate) async fn open(store: Store, guards: Arc<KeyGuards>) -> Result<Self, StorageError> {
+        if let Recovery::Suspect { why } = store.recovery() {
+            let mut batch = WriteBatch::new();
+            batch.put(
+                Keyspace::Meta,
+                keys::META_VOTES_LOST,
+                why.clone().into_bytes(),
+            );
+            store.commit(batch).await?;
+        }
+        let votes_lost = store
+            .get(Keyspace::Meta, keys::META_VOTES_LOST)?
+            .map(|why| String::from_utf8_lossy(&why).into_owned());
+        if let Some(why) = &votes_lost {
+            error!(
+                why,
+                "this store may have lost votes: it takes no part in register groups"
+            );
+        }
+        Ok(Self {
             store,
             guards,
             undo: Mutex::default(),
-        }
+            votes_lost,
+        })
+    }
+
+    /// Why this node does not vote; `None` when it does.
+    pub(crate) fn votes_lost(&self) -> Option<&str> {
+        self.votes_lost.as_deref()
     }
 
     /// Votes on a prepare.
@@ -168,6 +200,11 @@ impl GroupStore {
         key: &GroupKey,
         epoch: LayoutEpoch,
     ) -> Result<AcceptorHeader, RequestError> {
+        if let Some(why) = &self.votes_lost {
+            return Err(RequestError::NotReady(format!(
+                "this node's store may have lost votes ({why}), so it takes no part in register groups"
+            )));
+        }
         let header = match self.store.get(Keyspace::Registers, &key.header())? {
             None => AcceptorHeader::empty(epoch),
             Some(bytes) => decode_header(bytes).map_err(|cause| RequestError::Corrupt {
@@ -240,17 +277,24 @@ impl GroupStore {
                 Some(to) => Bound::Excluded(key.row(to.as_bytes())),
                 None => prefix_end(&key.row_prefix()).map_or(Bound::Unbounded, Bound::Excluded),
             };
-            let mut scan =
-                Scan::range(Keyspace::Registers, (start, end)).limit(range.rows_max as usize);
+            let mut scan = Scan::range(Keyspace::Registers, (start, end))
+                .limit(range.rows_max as usize)
+                .bytes_max(RANGE_BYTES_MAX * 2);
             if range.reverse {
                 scan = scan.reversed();
             }
             let prefix_bytes = key.row_prefix().len();
+            let mut bytes = 0;
             for found in self.store.scan(&scan)?.rows {
-                rows.insert(
+                let (key, row) = (
                     row_key(found.key.slice(prefix_bytes..))?,
                     row(found.value?)?,
                 );
+                bytes += row.weight(&key);
+                rows.insert(key, row);
+                if bytes >= RANGE_BYTES_MAX as u64 {
+                    break;
+                }
             }
         }
         Ok(rows)
@@ -281,7 +325,7 @@ impl GroupStore {
     }
 }
 
-fn row(bytes: Bytes) -> Result<souk_kv_core::register::Row, RequestError> {
+fn row(bytes: Bytes) -> Result<Row, RequestError> {
     decode_row(bytes).map_err(|cause| RequestError::Corrupt {
         what: "a stored register row",
         cause: cause.to_string(),

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{GroupPlace, GroupStore, group_to_wire};
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, error::RequestError};
 
 /// How long an acceptor may take before it counts as failed in this ballot.
 const VOTE_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -204,10 +204,10 @@ impl Voting {
         request: &souk_kv_core::register::PrepareRequest,
     ) -> Option<PromiseReply> {
         if to == self.cluster.node {
-            return noted(
-                to,
-                self.groups.prepare(&place.key, place.epoch, request).await,
-            );
+            let (groups, place, request) =
+                (Arc::clone(&self.groups), place.clone(), request.clone());
+            let vote = async move { groups.prepare(&place.key, place.epoch, &request).await };
+            return vote_here(to, vote).await;
         }
         let body = Body::Prepare(prepare_to_wire(group_to_wire(&place.key), request));
         match self.ask(to, body).await? {
@@ -223,10 +223,10 @@ impl Voting {
         request: &souk_kv_core::register::AcceptRequest,
     ) -> Option<AcceptReply> {
         if to == self.cluster.node {
-            return noted(
-                to,
-                self.groups.accept(&place.key, place.epoch, request).await,
-            );
+            let (groups, place, request) =
+                (Arc::clone(&self.groups), place.clone(), request.clone());
+            let vote = async move { groups.accept(&place.key, place.epoch, &request).await };
+            return vote_here(to, vote).await;
         }
         let body = Body::Accept(accept_to_wire(group_to_wire(&place.key), request));
         match self.ask(to, body).await? {
@@ -272,6 +272,15 @@ impl Voting {
                 .await,
         )
     }
+}
+
+/// Votes in a task of its own: a ballot that ends early must not take the guard of a group away
+/// from a vote whose commit is still on its way to the disk.
+async fn vote_here<T: Send + 'static>(
+    node: NodeId,
+    vote: impl Future<Output = Result<T, RequestError>> + Send + 'static,
+) -> Option<T> {
+    noted(node, noted(node, tokio::spawn(vote).await)?)
 }
 
 fn noted<T, E: std::fmt::Display>(node: NodeId, result: Result<T, E>) -> Option<T> {

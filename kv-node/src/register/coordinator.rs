@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::Mutex;
 use souk_kv_core::{
     outcome::Outcome,
-    register::{BallotClock, RowSelection, Rows, Transaction, Verdict},
+    register::{BallotClock, RowSelection, Rows, Transaction},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -16,15 +16,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     GroupPlace, GroupStore,
     ballot::Voting,
-    runner::{Job, Runner, RunnerShared},
+    runner::{Job, Judged, Runner, RunnerShared},
 };
 use crate::{cluster::Cluster, config::Limits, error::RequestError, keys::GroupKey};
 
 /// Transactions that may wait for one group.
 const QUEUE_MAX: usize = 8192;
-
-/// What became of a transaction that was judged.
-pub(crate) type TransactVerdict = Verdict;
 
 /// Runs conditional writes and linearizable reads.
 #[derive(Debug, Clone)]
@@ -64,7 +61,7 @@ impl RegisterCoordinator {
         place: &GroupPlace,
         transaction: Transaction,
         deadline: Instant,
-    ) -> Result<TransactVerdict, RequestError> {
+    ) -> Result<Judged, RequestError> {
         self.check_reachable(place)?;
         let started = Instant::now();
         let writes = transaction.writes();
@@ -134,7 +131,8 @@ impl RegisterCoordinator {
 
     fn enqueue(&self, place: &GroupPlace, job: Job) -> Result<(), RequestError> {
         let mut queues = self.queues.lock();
-        let Some(queue) = queues.get(&place.key) else {
+        // A queue without its task (it can only have panicked) is replaced.
+        let Some(queue) = queues.get(&place.key).filter(|queue| !queue.is_closed()) else {
             let (queue, jobs) = mpsc::channel(QUEUE_MAX);
             queues.insert(place.key.clone(), queue);
             self.shared.tasks.spawn(serve(

@@ -19,6 +19,7 @@ mod coordinator;
 mod rows;
 mod runner;
 
+use bytes::Bytes;
 use souk_kv_proto::peer::Group;
 use souk_ring::{LayoutEpoch, NodeId, PartitionId};
 
@@ -28,8 +29,9 @@ use crate::{
 };
 
 pub(crate) use acceptor::GroupStore;
-pub(crate) use coordinator::{RegisterCoordinator, TransactVerdict};
+pub(crate) use coordinator::RegisterCoordinator;
 pub(crate) use rows::RowsQuery;
+pub(crate) use runner::Judged;
 
 /// A group and who votes on it.
 #[derive(Debug, Clone)]
@@ -64,6 +66,7 @@ pub(crate) fn group_from_wire(wire: Option<Group>) -> Result<GroupKey, RequestEr
     Ok(GroupKey {
         partition: PartitionId(group.partition),
         bucket: BucketId(group.bucket_id),
-        partition_key: group.partition_key,
+        // A copy: the frame that it came in is larger and would be kept alive by it.
+        partition_key: Bytes::copy_from_slice(&group.partition_key),
     })
 }

@@ -15,7 +15,7 @@ use souk_kv_proto::{
 use souk_ring::NodeId;
 use tokio::time::{Instant, sleep_until};
 
-use super::{GroupPlace, RegisterCoordinator, group_to_wire};
+use super::{GroupPlace, RegisterCoordinator, acceptor::RANGE_BYTES_MAX, group_to_wire};
 use crate::error::RequestError;
 
 /// How long an acceptor may take before the read goes on without it.
@@ -76,7 +76,8 @@ impl RegisterCoordinator {
         let rows = self
             .rows(place, RowSelection::range(range), deadline)
             .await?;
-        let more = rows.len() >= rows_max;
+        let bytes: u64 = rows.iter().map(|(key, row)| row.weight(key)).sum();
+        let more = rows.len() >= rows_max || bytes >= RANGE_BYTES_MAX as u64;
         let mut rows: Vec<(bytes::Bytes, Row)> = rows
             .into_iter()
             .filter_map(|(key, row)| Some((key.sort_key()?, row)))
@@ -101,13 +102,14 @@ impl RegisterCoordinator {
         deadline: Instant,
     ) -> Result<Rows, RequestError> {
         self.check_reachable(place)?;
-        match self.read_round(place, &selection, deadline).await {
-            Some(rows) => Ok(rows),
-            None => {
-                counter!("souk_register_reads_settled_total").increment(1);
-                self.settle(place, selection, deadline).await
+        // A write in progress makes acceptors disagree for a moment; a second look is cheaper than a ballot.
+        for _ in 0..2 {
+            if let Some(rows) = self.read_round(place, &selection, deadline).await {
+                return Ok(rows);
             }
         }
+        counter!("souk_register_reads_settled_total").increment(1);
+        self.settle(place, selection, deadline).await
     }
 
     /// `None` when the acceptors do not agree, or the rows of what they agree on are not at hand.
@@ -158,18 +160,25 @@ impl RegisterCoordinator {
                 break outcome;
             }
         };
-        match outcome {
-            ReadOutcome::Settled { sources, .. } => {
-                let has_rows =
-                    |node: &NodeId| sources.contains(node) && (*node == local || !has_local);
-                replies
-                    .into_iter()
-                    .find(|(node, _)| has_rows(node))
-                    .map(|(_, rows)| rows)
-            }
-            ReadOutcome::NeedsIdentityRound { .. }
-            | ReadOutcome::Unreachable
-            | ReadOutcome::Epoch(_) => None,
+        let ReadOutcome::Settled { ballot, sources } = outcome else {
+            return None;
+        };
+        let brought_rows = |node: NodeId| node == local || !has_local;
+        let found = replies
+            .into_iter()
+            .find(|(node, _)| sources.contains(node) && brought_rows(*node));
+        if let Some((_, rows)) = found {
+            return Some(rows);
+        }
+        // The copy here lags or is ahead: take the rows from one that has the settled ballot.
+        let source = *sources.first()?;
+        let request = ReadRequest {
+            epoch: place.epoch,
+            rows,
+        };
+        match self.ask_read(place, source, request).await {
+            (_, Some(ReadReply::Report(report))) if report.accepted == ballot => Some(report.rows),
+            _ => None,
         }
     }
 

@@ -5,7 +5,11 @@
 //! Invariants: 1. one ballot of this node at a time per group. 2. each caller gets exactly its own answer.
 //! 3. a transaction past its deadline is not proposed any more.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use metrics::{counter, histogram};
 use parking_lot::Mutex;
@@ -18,7 +22,7 @@ use souk_kv_core::{
     },
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,7 +37,14 @@ use crate::error::RequestError;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// What a caller of a transaction is told.
-pub(super) type TransactAnswer = Result<Verdict, RequestError>;
+pub(super) type TransactAnswer = Result<Judged, RequestError>;
+
+/// A verdict, and what the caller may believe of all attempts so far.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) verdict: Verdict,
+    pub(crate) outcome: Outcome,
+}
 
 /// Work for a group.
 pub(super) enum Job {
@@ -83,6 +94,7 @@ pub(super) struct Runner {
     highest_seen: Ballot,
     /// Taken from the queue, not yet part of a ballot.
     held: VecDeque<Job>,
+    helping: Arc<Semaphore>,
 }
 
 impl Runner {
@@ -101,6 +113,7 @@ impl Runner {
             lead: None,
             highest_seen: Ballot::ZERO,
             held,
+            helping: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -120,6 +133,9 @@ impl Runner {
                 },
             };
             match job {
+                Job::Settle {
+                    answer, deadline, ..
+                } if answer.is_closed() || deadline <= Instant::now() => {}
                 Job::Settle {
                     rows,
                     deadline,
@@ -149,6 +165,8 @@ impl Runner {
     /// Everything that waits, in order, as far as it fits into one ballot.
     fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
         let mut bytes = first.transaction.bytes();
+        let mut remembered = BTreeMap::new();
+        count_in(&mut remembered, &first.transaction);
         let mut batch = vec![first];
         while batch.len() < limits::BALLOT_TRANSACTIONS_MAX && bytes < limits::BALLOT_BYTES_MAX {
             let Ok(job) = self.jobs.try_recv() else { break };
@@ -157,7 +175,9 @@ impl Runner {
                     transaction,
                     deadline,
                     answer,
-                } if bytes + transaction.bytes() <= limits::BALLOT_BYTES_MAX => {
+                } if bytes + transaction.bytes() <= limits::BALLOT_BYTES_MAX
+                    && count_in(&mut remembered, &transaction) =>
+                {
                     bytes += transaction.bytes();
                     batch.push(Waiting {
                         transaction,
@@ -240,7 +260,7 @@ impl Runner {
                 self.highest_seen = self.highest_seen.max(run.round().ballot());
                 histogram!("souk_register_ballot_transactions").record(batch.len() as f64);
                 answer_all(std::mem::take(batch), evaluation, &chosen);
-                self.shared.tasks.spawn(run.finish());
+                self.help_laggards(run);
                 Retry::No
             }
             Progress::Lost(lost) => {
@@ -280,8 +300,9 @@ impl Runner {
                         None => run.progress().await,
                     };
                     match progress {
-                        Progress::Chosen(_) => {
-                            self.shared.tasks.spawn(run.finish());
+                        Progress::Chosen(mut chosen) => {
+                            self.lead = chosen.take_lead();
+                            self.help_laggards(run);
                             return Ok(found);
                         }
                         Progress::Lost(lost) => lost,
@@ -303,6 +324,16 @@ impl Runner {
                 Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
                 _ => return Err(self.given_up(&lost, Outcome::NotApplied)),
             }
+        }
+    }
+
+    /// One helper at a time: under load every ballot finds the same laggard.
+    fn help_laggards(&self, run: BallotRun) {
+        if let Ok(permit) = Arc::clone(&self.helping).try_acquire_owned() {
+            self.shared.tasks.spawn(async move {
+                run.finish().await;
+                drop(permit);
+            });
         }
     }
 
@@ -410,9 +441,24 @@ fn answer_all(
         .open(chosen)
         .expect("the evaluation was proposed in this very ballot");
     for (waiting, verdict) in batch.into_iter().zip(verdicts) {
+        let outcome = verdict.outcome(&waiting.transaction);
         // A caller that has gone away needs no answer.
-        let _ = waiting.answer.send(Ok(verdict));
+        let _ = waiting.answer.send(Ok(Judged { verdict, outcome }));
     }
+}
+
+/// Counts a transaction to its client; false when the client's memory holds no further answer of one
+/// ballot. Were more of them in it, a lost ballot that is chosen after all could not be told for each.
+fn count_in(remembered: &mut BTreeMap<[u8; 16], usize>, transaction: &Transaction) -> bool {
+    if !transaction.wants_memory() {
+        return true;
+    }
+    let count = remembered
+        .entry(transaction.stamp().request.client)
+        .or_default();
+    let fits = *count < limits::MEMORY_ANSWERS_MAX;
+    *count += usize::from(fits);
+    fits
 }
 
 /// Answers those whose time is over, keeps the others.
