@@ -64,6 +64,14 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether its log is all that tells what it does.
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(
+            self,
+            Self::Node(_) | Self::Shop(_) | Self::PaymentProvider(_)
+        )
+    }
+
     /// Runs the command to its end.
     ///
     /// # Errors

@@ -8,8 +8,11 @@ use tracing_subscriber::EnvFilter;
 /// Names the environment variable that chooses log lines.
 const FILTER_VARIABLE: &str = "SOUK_LOG";
 
-/// Warnings of everything, and what our own rooms tell.
-const USUAL_FILTER: &str = "warn,souk=info,souk_kv_node=info,souk_commerce_api=info";
+/// Of a server: warnings of everything, and what our own rooms tell.
+const SERVER_FILTER: &str = "warn,souk=info,souk_kv_node=info,souk_commerce_api=info";
+
+/// Of a command that a person waits for: its own output says the rest.
+const COMMAND_FILTER: &str = "warn";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -22,11 +25,16 @@ pub(crate) enum LogFormat {
 }
 
 /// Starts logging for the whole process. A filter that makes no sense is named and replaced by the usual one.
-pub(crate) fn start(format: LogFormat) {
-    let wanted = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| USUAL_FILTER.to_owned());
+pub(crate) fn start(format: LogFormat, is_server: bool) {
+    let usual = if is_server {
+        SERVER_FILTER
+    } else {
+        COMMAND_FILTER
+    };
+    let wanted = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| usual.to_owned());
     let (filter, problem) = match EnvFilter::try_new(&wanted) {
         Ok(filter) => (filter, None),
-        Err(problem) => (EnvFilter::new(USUAL_FILTER), Some(problem)),
+        Err(problem) => (EnvFilter::new(usual), Some(problem)),
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -31,7 +31,7 @@ use failure::{Failure, report};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start(cli.log_format);
+    logging::start(cli.log_format, cli.command.is_server());
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),

@@ -1,6 +1,9 @@
 //! Real nodes, started and asked through the command line.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails here fails its test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper that fails here fails its test"
+)]
 
 mod support;
 

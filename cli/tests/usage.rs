@@ -1,6 +1,9 @@
 //! Help, configuration errors and exit codes: everything that needs no running cluster.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails here fails its test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper that fails here fails its test"
+)]
 
 mod support;
 

@@ -12,6 +12,7 @@
 //! Not here: an open loop, which would tell more about latency under overload.
 
 mod choose;
+mod field;
 mod load;
 mod report;
 mod tally;
@@ -30,7 +31,7 @@ use crate::failure::Failure;
 use crate::show::Progress;
 
 use choose::Chooser;
-use load::Field;
+use field::Field;
 use report::Report;
 use tally::Tally;
 use worker::Worker;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use souk_kv_client::{Outcome, RequestError};
+use souk_kv_client::{Outcome, RequestError, WriteOptions};
 use tokio::time::Instant;
 
 use super::choose::{Chooser, Step};
-use super::load::Field;
+use super::field::Field;
 use super::tally::Tally;
 
 /// One client.
@@ -54,7 +54,11 @@ impl Worker {
         match step {
             Step::Read(index) => vec![self.field.read(index).await],
             Step::Write(index) => vec![self.field.write(index).await],
-            Step::WriteMany(indexes) => self.field.write_many(&indexes).await,
+            Step::WriteMany(indexes) => {
+                self.field
+                    .write_many(&indexes, WriteOptions::default())
+                    .await
+            }
             Step::Cas(index) => vec![self.field.cas(index, &mut self.tally).await],
             Step::CasHot => vec![self.field.cas(Field::HOT, &mut self.tally).await],
         }
