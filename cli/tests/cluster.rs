@@ -7,17 +7,16 @@
 
 mod support;
 
-use support::{Place, Running, pid_in, signal, wait_gone};
+use support::{PATIENCE, Place, Running, http_get, pid_in, signal, wait_gone};
 
-const UP: &[&str] = &["up", "--no-shop"];
-
-fn up(place: &Place, more: &[&str]) -> Running {
-    place.start(&[UP, more].concat(), "ready")
+/// Starts the nodes of a cluster.
+fn up_until_ready(place: &Place, more: &[&str]) -> Running {
+    until_ready(place, &[&["up", "--no-shop"], more].concat())
 }
 
 /// `souk up` prints the word `ready` on a line of its own, after its table.
-fn up_until_ready(place: &Place, more: &[&str]) -> Running {
-    let mut running = up(place, more);
+fn until_ready(place: &Place, arguments: &[&str]) -> Running {
+    let mut running = place.start(arguments, "ready");
     while !running.before.lines().any(|line| line == "ready") {
         let more = running.read_until("ready");
         running.before += &more;
@@ -303,7 +302,7 @@ fn a_node_that_dies_is_told_and_can_be_started_again() {
         .code
         != 0
     {
-        assert!(began.elapsed() < support::PATIENCE, "n2 does not come back");
+        assert!(began.elapsed() < PATIENCE, "n2 does not come back");
     }
     place
         .run(&["kv", "get", "notes", "a", "--raw"])
@@ -330,7 +329,7 @@ fn nodes_answer_health_questions() {
     let place = Place::new(1);
     let running = up_until_ready(&place, &["--ephemeral"]);
     for path in ["/healthz", "/readyz", "/metrics"] {
-        let answer = support::http_get(place.http[0], path);
+        let answer = http_get(place.http[0], path);
         assert!(answer.contains(" 200 "), "{path}: {answer}");
     }
     assert_eq!(running.terminate().0, Some(0));
@@ -348,4 +347,61 @@ fn data_of_another_node_is_refused() {
     place
         .run(&["node", "--name", "n1", "--data", text])
         .holds(1, &["n2"]);
+    // The one that starts all of them shows why, from the log of the one that died.
+    place
+        .run(&["up", "--no-shop", "--data", text])
+        .holds(1, &["n1 ended with", "before it was ready", "n1.log", "n2"]);
+}
+
+#[test]
+fn the_shop_opens_with_a_sample_and_does_not_load_it_twice() {
+    let place = Place::new(3);
+    let data = place.data();
+    let arguments = ["up", "--data", data.to_str().unwrap()];
+    let running = until_ready(&place, &arguments);
+    assert!(
+        running
+            .before
+            .contains("loading a sample of 300 products: 300 read, 300 stored"),
+        "{}",
+        running.before
+    );
+    assert!(
+        running.before.contains("payment-provider") && running.before.contains("shop"),
+        "{}",
+        running.before
+    );
+    products_are_found(&place, 300);
+
+    let file = place.home.path().join("more.jsonl");
+    std::fs::write(
+        &file,
+        "{\"id\":\"P1\",\"name\":\"Brass kettle\",\"price_minor\":1900}\nnot a product\n",
+    )
+    .unwrap();
+    let report = place
+        .run(&["import", "catalog", file.to_str().unwrap(), "--json"])
+        .json();
+    assert_eq!(
+        (&report["imported"], &report["skipped"]),
+        (&1.into(), &1.into()),
+        "{report}"
+    );
+    place
+        .run(&["import", "catalog", "/nowhere.jsonl"])
+        .holds(1, &["/nowhere.jsonl"]);
+    assert_eq!(running.terminate().0, Some(0));
+
+    let running = until_ready(&place, &arguments);
+    assert!(!running.before.contains("loading"), "{}", running.before);
+    products_are_found(&place, 301);
+    assert_eq!(running.terminate().0, Some(0));
+}
+
+fn products_are_found(place: &Place, expected: usize) {
+    let answer = http_get(place.shop, "/api/v1/products/search?q=&size=1");
+    assert!(
+        answer.contains(&format!("\"total\":{expected},")),
+        "{answer}"
+    );
 }

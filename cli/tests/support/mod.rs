@@ -84,6 +84,7 @@ pub struct Place {
     pub file: PathBuf,
     pub grpc: Vec<u16>,
     pub http: Vec<u16>,
+    pub shop: u16,
 }
 
 impl Place {
@@ -119,6 +120,7 @@ impl Place {
             file,
             grpc,
             http,
+            shop,
         }
     }
 
