@@ -2,12 +2,14 @@
 //!
 //! Place: behind [`crate::Store::open`] and [`crate::Store::close`].
 //! Invariants: 1. the note of the last close is gone from disk before the engine opens. 2. a new
-//! note is written only after the engine's last sync succeeded, and before the directory is given
-//! back. 3. whichever way a writer ends, those who wait for it learn of it.
+//! note is written only after the engine's last sync succeeded, while somebody vouches for the
+//! data, and before the directory is given back. 3. whichever way a writer ends, those who wait
+//! for it learn of it.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -198,6 +200,7 @@ fn assemble(
         engine: RwLock::new(Some(engine)),
         queue: Arc::clone(&queue),
         closed: watch::Sender::new(None),
+        is_vouched_for: AtomicBool::new(true),
     });
     let space = SpaceGuard::new(space, options.disk_reserve_bytes);
     (
@@ -242,6 +245,9 @@ impl Ending {
     }
 
     fn leave_note(&self, last_group: u64) -> Result<(), WriteFailure> {
+        if !self.shared.is_vouched_for.load(Ordering::Acquire) {
+            return Ok(());
+        }
         match &self.home {
             Some(Home::Directory(directory)) => {
                 let files = look_at_files(&directory.engine_path()).map_err(|e| unknown(&e))?;

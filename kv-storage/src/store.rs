@@ -12,6 +12,7 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Arc<CommitQueue>,
     /// How the close went, once it is over.
     pub(crate) closed: watch::Sender<Option<Result<(), WriteFailure>>>,
+    /// Whether an orderly close may leave its note; see [`Store::vouch`].
+    pub(crate) is_vouched_for: AtomicBool,
 }
 
 /// Closes the queue when the last handle goes.
@@ -86,6 +89,16 @@ impl Store {
     /// How the data was found at opening.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
+    }
+
+    /// Says whether the data may be relied on as a whole; at first it may. While it may not, even an
+    /// orderly close leaves no note, however it comes about, so that the next opening is
+    /// [`Recovery::Unclean`] at best. For a caller who knows that something is missing here which
+    /// the store itself was never given.
+    pub fn vouch(&self, is_whole: bool) {
+        self.shared
+            .is_vouched_for
+            .store(is_whole, Ordering::Release);
     }
 
     /// The value of a key.
@@ -244,6 +257,17 @@ pub struct Commit(CommitState);
 enum CommitState {
     Waiting(oneshot::Receiver<Result<(), WriteFailure>>),
     Refused(Option<NotWritten>),
+}
+
+impl Commit {
+    /// Why the batch was refused on the spot, with nothing queued; `None` once it is queued. The
+    /// writer may still refuse it later.
+    pub fn refusal(&self) -> Option<&NotWritten> {
+        match &self.0 {
+            CommitState::Refused(refusal) => refusal.as_ref(),
+            CommitState::Waiting(_) => None,
+        }
+    }
 }
 
 impl Future for Commit {

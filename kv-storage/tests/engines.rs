@@ -263,6 +263,24 @@ async fn a_store_that_just_ends_is_unclean(ground: Ground) {
     store.close().await.expect("close");
 }
 
+async fn nobody_vouching_makes_an_orderly_close_unclean(ground: Ground) {
+    fn check(store: &Store, expected: &Recovery) {
+        assert_eq!(store.recovery(), expected);
+    }
+    let store = ground.open();
+    put(&store, Keyspace::Meta, &[("a", "1")]).await;
+    store.vouch(false);
+    store.close().await.expect("close");
+    let store = ground.open();
+    check(&store, &Recovery::Unclean);
+    store.vouch(false);
+    store.vouch(true);
+    store.close().await.expect("close");
+    let store = ground.open();
+    check(&store, &Recovery::Clean);
+    store.close().await.expect("close");
+}
+
 async fn many_writers_are_each_answered_after_their_write(ground: Ground) {
     let store = ground.open();
     let writers: Vec<_> = (0..32_u32)
@@ -351,7 +369,14 @@ async fn a_full_queue_refuses_at_once(ground: Ground) {
     let mut acknowledged = Vec::new();
     let mut refused = 0;
     for (n, commit) in commits.into_iter().enumerate() {
-        match commit.await {
+        let refused_at_once = commit.refusal().is_some();
+        let answer = commit.await;
+        assert_eq!(
+            refused_at_once,
+            answer.is_err(),
+            "nothing else refuses here"
+        );
+        match answer {
             Ok(()) => acknowledged.push(n as u8),
             Err(error) => {
                 assert!(
@@ -458,6 +483,7 @@ macro_rules! suite {
             the_last_change_of_a_key_wins,
             survives_reopening,
             a_store_that_just_ends_is_unclean,
+            nobody_vouching_makes_an_orderly_close_unclean,
             many_writers_are_each_answered_after_their_write,
             interval_writes_are_there_after_an_orderly_close,
             what_no_engine_could_store_is_refused_at_the_door,
