@@ -99,3 +99,10 @@ impl Kv for Client {
 pub fn json(bytes: Vec<u8>) -> Value {
     Value::new("application/json", bytes)
 }
+
+/// Where a list goes on after `page`: the last row's sort key, if there is more. Only for lists whose sort keys are text.
+#[must_use]
+pub fn next_cursor(page: &Page) -> Option<String> {
+    page.continuation.as_ref()?;
+    String::from_utf8(page.rows.last()?.sort_key.to_vec()).ok()
+}

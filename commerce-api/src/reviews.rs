@@ -13,7 +13,7 @@ use souk_kv_client::{Context, Key, ScanQuery};
 use crate::buckets::REVIEWS;
 use crate::fault::StoreFault;
 use crate::ids::{CustomerId, ProductId};
-use crate::kv::{SharedKv, json};
+use crate::kv::{SharedKv, json, next_cursor};
 
 /// The longest title, in characters.
 pub const TITLE_CHARS_MAX: usize = 200;
@@ -79,7 +79,7 @@ pub struct ReviewPage {
     /// In the order of their customers.
     pub reviews: Vec<Review>,
     /// For the next page; `None` on the last.
-    pub next: Option<Bytes>,
+    pub next: Option<String>,
 }
 
 /// The reviews of all products.
@@ -116,13 +116,17 @@ impl ReviewStore {
         &self,
         product: &ProductId,
         limit: u32,
-        cursor: Option<Bytes>,
+        cursor: Option<String>,
     ) -> Result<ReviewPage, StoreFault> {
         let mut query = ScanQuery::new(REVIEWS, product.as_str());
         query.limit = limit;
-        query.continuation = cursor;
+        // The key right after the cursor's: the same with a zero byte.
+        query.start = cursor
+            .map(|cursor| Bytes::from(cursor + "\0"))
+            .unwrap_or_default();
         let page = self.kv.scan(&query).await;
         let page = page.map_err(|error| StoreFault::from_request("list reviews", error))?;
+        let next = next_cursor(&page);
         let values = page
             .rows
             .into_iter()
@@ -134,10 +138,7 @@ impl ReviewStore {
             what: "review",
             why: error.to_string(),
         })?;
-        Ok(ReviewPage {
-            reviews,
-            next: page.continuation,
-        })
+        Ok(ReviewPage { reviews, next })
     }
 
     /// All ratings of a product.

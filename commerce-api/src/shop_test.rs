@@ -113,6 +113,50 @@ async fn from_search_to_delivery() {
 }
 
 #[tokio::test]
+async fn lists_page_without_gaps_or_repeats() {
+    let shop = TestShop::start().await;
+    let mut placed = Vec::new();
+    for number in 0..5 {
+        let cart = shop.fill(&[("cup", 1)]).await;
+        let answer = shop
+            .checkout(&format!("page-{number}"), &cart, "tok_ok")
+            .await;
+        placed.push(answer.body["order_id"].as_str().unwrap().to_owned());
+        let path = format!("/api/v1/products/cup/reviews/customer-{number}");
+        shop.send("PUT", &path, &[], Some(json!({ "rating": 5.0 })))
+            .await;
+    }
+    placed.reverse();
+    check_pages(&shop, "/api/v1/customers/ada/orders", "order_id", &placed).await;
+    let customers: Vec<String> = (0..5).map(|number| format!("customer-{number}")).collect();
+    check_pages(
+        &shop,
+        "/api/v1/products/cup/reviews",
+        "customer",
+        &customers,
+    )
+    .await;
+}
+
+/// Reads a list two by two and compares `member` of its entries.
+async fn check_pages(shop: &TestShop, path: &str, member: &str, expected: &[String]) {
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = shop
+            .send("GET", &format!("{path}?limit=2{cursor}"), &[], None)
+            .await;
+        for item in page.body["items"].as_array().unwrap() {
+            seen.push(item[member].as_str().unwrap().to_owned());
+        }
+        match page.body["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, expected, "{path}");
+}
+
+#[tokio::test]
 async fn one_key_is_one_order_and_one_charge() {
     let shop = TestShop::start().await;
     let cart = shop.fill(&[("cup", 2)]).await;
@@ -400,7 +444,6 @@ async fn bad_bodies_are_told_what_is_wrong() {
     let shop = TestShop::start().await;
     let items = "/api/v1/cart/items";
     for (body, code) in [
-        (json!({ "sku": "nothing", "quantity": 1 }), "unknown_sku"),
         (json!({ "sku": "cup", "quantity": 0 }), "quantity_invalid"),
         (
             json!({ "sku": "cup", "quantity": 100_000 }),
@@ -417,6 +460,12 @@ async fn bad_bodies_are_told_what_is_wrong() {
     ] {
         check_problem(&shop.send("POST", items, &[], Some(body)).await, 422, code);
     }
+    let unknown = json!({ "sku": "nothing", "quantity": 1 });
+    check_problem(
+        &shop.send("POST", items, &[], Some(unknown)).await,
+        404,
+        "unknown_sku",
+    );
     let raw = |content_type: &str, body: Vec<u8>| {
         let request = Request::builder().method("POST").uri(items);
         let request = request.header("content-type", content_type.to_owned());

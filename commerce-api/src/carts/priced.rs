@@ -7,9 +7,9 @@
 use serde::{Deserialize, Serialize};
 use souk_cart::{CartLine, CartView};
 
-use crate::catalog::Product;
 use crate::ids::ProductId;
 use crate::money::{Currency, Money};
+use crate::search::Card;
 
 /// One line of a cart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -47,20 +47,20 @@ pub struct PricedCart {
     pub degraded: bool,
 }
 
-/// The cart with prices. `products` are those of `view.lines`, in their order.
+/// The cart with prices. `cards` are of the products of `view`'s lines, in their order.
 #[must_use]
 pub fn priced(
     cart_id: &str,
     view: &CartView,
-    products: &[Option<Product>],
+    cards: &[Option<Card>],
     currency: Currency,
     degraded: bool,
 ) -> PricedCart {
     let lines: Vec<PricedLine> = view
         .lines()
         .iter()
-        .zip(products)
-        .map(|(line, product)| price_line(line, product.as_ref(), currency))
+        .zip(cards)
+        .map(|(line, card)| price_line(line, card.as_ref(), currency))
         .collect();
     let total_minor = lines
         .iter()
@@ -81,15 +81,15 @@ pub fn product_id(line: &CartLine) -> Option<ProductId> {
     line.sku.as_str().parse().ok()
 }
 
-fn price_line(line: &CartLine, product: Option<&Product>, currency: Currency) -> PricedLine {
-    let price: Option<Money> = product
-        .and_then(Product::unit_price)
+fn price_line(line: &CartLine, card: Option<&Card>, currency: Currency) -> PricedLine {
+    let price: Option<Money> = card
+        .and_then(Card::unit_price)
         .filter(|price| price.currency == currency);
     let line_price =
         price.and_then(|price| price.checked_times(u32::try_from(line.quantity).ok()?).ok());
     PricedLine {
         sku: line.sku.to_string(),
-        title: product.map(|product| product.title.clone()),
+        title: card.map(|card| card.title.clone()),
         quantity: line.quantity,
         unit_price_minor: price.map(|price| price.amount_minor),
         line_price_minor: line_price.map(|price| price.amount_minor),
@@ -102,6 +102,7 @@ mod tests {
     use souk_cart::{AddTag, Cart, Quantity, Sku};
 
     use super::*;
+    use crate::catalog::Product;
 
     fn cart(quantities: &[(&str, u32)]) -> CartView {
         let mut cart = Cart::default();
@@ -113,16 +114,16 @@ mod tests {
         cart.view()
     }
 
-    fn product(id: &str, price: i64) -> Product {
+    fn card(id: &str, price: i64) -> Card {
         let mut product = Product::new(id.parse().unwrap(), id.to_owned(), Currency::USD, 0);
         product.price_minor = Some(price);
-        product
+        Card::from(&product)
     }
 
     #[test]
     fn adds_up() {
         let view = cart(&[("a", 2), ("b", 3)]);
-        let products = [Some(product("a", 100)), Some(product("b", 10))];
+        let products = [Some(card("a", 100)), Some(card("b", 10))];
         let shown = priced("c", &view, &products, Currency::USD, false);
         assert_eq!(shown.total_minor, Some(230));
         assert_eq!(shown.units_count, 5);
@@ -131,13 +132,7 @@ mod tests {
     #[test]
     fn a_line_without_a_price_leaves_the_cart_without_a_total() {
         let view = cart(&[("a", 2), ("gone", 1)]);
-        let shown = priced(
-            "c",
-            &view,
-            &[Some(product("a", 1)), None],
-            Currency::USD,
-            true,
-        );
+        let shown = priced("c", &view, &[Some(card("a", 1)), None], Currency::USD, true);
         assert_eq!(shown.total_minor, None);
         assert_eq!(shown.lines[1].title, None);
         assert!(shown.degraded);

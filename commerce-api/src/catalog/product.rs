@@ -26,8 +26,8 @@ pub const CATEGORY_LEVELS_MAX: usize = 8;
 pub const CATEGORY_CHARS_MAX: usize = 120;
 /// The most attributes of one product.
 pub const ATTRIBUTES_MAX: usize = 500;
-/// The longest text of one attribute, in characters.
-pub const ATTRIBUTE_CHARS_MAX: usize = 10_000;
+/// The longest text of one attribute, or all texts of a list together, in characters. Lists of ingredients are long.
+pub const ATTRIBUTE_CHARS_MAX: usize = 50_000;
 /// The most highlights of one product.
 pub const HIGHLIGHTS_MAX: usize = 50;
 
@@ -35,7 +35,7 @@ pub const HIGHLIGHTS_MAX: usize = 50;
 const FORMAT: u32 = 1;
 
 /// A value of an attribute: what catalogues write beside a name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum AttributeValue {
     /// Yes or no.
@@ -49,6 +49,24 @@ pub enum AttributeValue {
     /// Several words.
     List(Vec<String>),
 }
+
+/// Derived, this would be a `oneOf` in which a whole number matches twice.
+impl utoipa::PartialSchema for AttributeValue {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Schema, Type};
+        let of = |kind: Type| ObjectBuilder::new().schema_type(kind);
+        let text = of(Type::String).max_length(Some(ATTRIBUTE_CHARS_MAX));
+        let values = AnyOfBuilder::new()
+            .item(of(Type::Boolean))
+            .item(of(Type::Number))
+            .item(text)
+            .item(ArrayBuilder::new().items(of(Type::String)))
+            .description(Some("Yes or no, a measure, words, or several words."));
+        Schema::AnyOf(values.build()).into()
+    }
+}
+
+impl utoipa::ToSchema for AttributeValue {}
 
 /// One thing for sale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -201,8 +219,8 @@ impl Product {
                     check_chars("attributes", text, 0, ATTRIBUTE_CHARS_MAX)?;
                 }
                 AttributeValue::List(texts) => {
-                    let chars = texts.iter().map(|text| text.chars().count()).sum();
-                    check_count("attributes", chars, ATTRIBUTE_CHARS_MAX)?;
+                    let chars: usize = texts.iter().map(|text| text.chars().count()).sum();
+                    check_length("attributes", chars, 0, ATTRIBUTE_CHARS_MAX)?;
                 }
                 AttributeValue::Number(number) if !number.is_finite() => {
                     return Err(ProductError::NotFinite { name: name.clone() });
@@ -220,7 +238,15 @@ fn check_chars(
     chars_min: usize,
     chars_max: usize,
 ) -> Result<(), ProductError> {
-    let chars = text.chars().count();
+    check_length(field, text.chars().count(), chars_min, chars_max)
+}
+
+fn check_length(
+    field: &'static str,
+    chars: usize,
+    chars_min: usize,
+    chars_max: usize,
+) -> Result<(), ProductError> {
     if chars < chars_min || chars > chars_max {
         return Err(ProductError::Length {
             field,
@@ -228,9 +254,6 @@ fn check_chars(
             chars_min,
             chars_max,
         });
-    }
-    if text.contains('\0') {
-        return Err(ProductError::NulCharacter { field });
     }
     Ok(())
 }
@@ -265,12 +288,6 @@ pub enum ProductError {
         chars_min: usize,
         /// The most allowed.
         chars_max: usize,
-    },
-    /// What: a text holds U+0000, which no page can show.
-    #[error("`{field}` contains the character U+0000; leave it out")]
-    NulCharacter {
-        /// The field.
-        field: &'static str,
     },
     /// What: a list is too long.
     #[error("`{field}` has {count} entries; at most {max} are allowed")]
@@ -364,7 +381,6 @@ mod tests {
             "`sale_price_minor`",
         );
         check_refused(|p| p.rating = Some(5.1), "`rating`");
-        check_refused(|p| p.title = "a\0b".to_owned(), "U+0000");
         check_refused(
             |p| {
                 p.attributes

@@ -19,6 +19,7 @@ pub mod problem;
 pub mod router;
 mod routes;
 pub mod state;
+mod whole;
 
 pub use problem::{Problem, ProblemKind};
 pub use router::router;

@@ -49,8 +49,11 @@ pub async fn observe(request: Request, next: Next) -> Response {
         request_id = %id,
         %method,
         %route,
-        traceparent = traceparent(request.headers()).unwrap_or_default(),
+        traceparent = tracing::field::Empty,
     );
+    if let Some(trace) = traceparent(request.headers()) {
+        span.record("traceparent", trace);
+    }
     let started = Instant::now();
     let answer = REQUEST
         .scope(id.clone(), next.run(request))

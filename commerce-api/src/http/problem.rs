@@ -262,8 +262,12 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, body) = self.body();
-        if status.is_server_error() {
-            tracing::error!(code = body.code, detail = body.detail, "request failed");
+        if self.kind == ProblemKind::Internal {
+            tracing::error!(
+                code = body.code,
+                detail = body.detail,
+                "the shop made a mistake"
+            );
         }
         let bytes = serde_json::to_vec(&body).expect("a problem is made of texts");
         let mut response = (status, bytes).into_response();

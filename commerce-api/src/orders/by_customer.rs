@@ -13,7 +13,7 @@ use super::record::OrderRecord;
 use crate::buckets::ORDERS_BY_CUSTOMER;
 use crate::fault::StoreFault;
 use crate::ids::{CustomerId, OrderId};
-use crate::kv::{SharedKv, json};
+use crate::kv::{SharedKv, json, next_cursor};
 use crate::money::Money;
 
 /// What the list shows of an order.
@@ -35,7 +35,7 @@ pub struct CustomerOrders {
     /// Newest first.
     pub orders: Vec<CustomerOrder>,
     /// For the next page; `None` on the last.
-    pub next: Option<Bytes>,
+    pub next: Option<String>,
 }
 
 /// The lists of all customers.
@@ -75,7 +75,7 @@ impl CustomerIndex {
             .map_err(|error| StoreFault::from_request("list the order", error))
     }
 
-    /// A page of `limit` orders, newest first, after `cursor`.
+    /// A page of `limit` orders, newest first, older than `cursor`.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -83,14 +83,15 @@ impl CustomerIndex {
         &self,
         customer: &CustomerId,
         limit: u32,
-        cursor: Option<Bytes>,
+        cursor: Option<String>,
     ) -> Result<CustomerOrders, StoreFault> {
         let mut query = ScanQuery::new(ORDERS_BY_CUSTOMER, customer.as_str());
         query.limit = limit;
         query.reverse = true;
-        query.continuation = cursor;
+        query.end = cursor.map(Bytes::from).unwrap_or_default();
         let page = self.kv.scan(&query).await;
         let page = page.map_err(|error| StoreFault::from_request("list orders", error))?;
+        let next = next_cursor(&page);
         let values = page
             .rows
             .into_iter()
@@ -102,9 +103,6 @@ impl CustomerIndex {
             what: "list entry",
             why: error.to_string(),
         })?;
-        Ok(CustomerOrders {
-            orders,
-            next: page.continuation,
-        })
+        Ok(CustomerOrders { orders, next })
     }
 }

@@ -73,7 +73,7 @@ pub struct Address {
     #[schema(min_length = 1, max_length = 200)]
     pub name: String,
     /// Street and number, up to four lines.
-    #[schema(min_items = 1, max_items = 4)]
+    #[schema(schema_with = address_lines)]
     pub lines: Vec<String>,
     /// The town.
     #[schema(min_length = 1, max_length = 100)]
@@ -85,6 +85,19 @@ pub struct Address {
     /// ISO 3166-1 alpha-2, such as `DE`.
     #[schema(pattern = "^[A-Z]{2}$")]
     pub country: String,
+}
+
+/// The lines of an address, each of them bounded, which the attribute above cannot say.
+fn address_lines() -> utoipa::openapi::schema::Array {
+    let line = utoipa::openapi::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::String)
+        .min_length(Some(1))
+        .max_length(Some(200));
+    utoipa::openapi::schema::ArrayBuilder::new()
+        .items(line)
+        .min_items(Some(1))
+        .max_items(Some(4))
+        .build()
 }
 
 /// A parcel.

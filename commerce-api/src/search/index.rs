@@ -14,8 +14,8 @@ use tantivy::aggregation::agg_result::{AggregationResult, AggregationResults, Bu
 use tantivy::aggregation::{AggregationCollector, Key};
 use tantivy::collector::sort_key::{SortBySimilarityScore, SortByStaticFastValue, SortByString};
 use tantivy::collector::{Count, TopDocs};
-use tantivy::query::Query;
-use tantivy::schema::Value;
+use tantivy::query::{Query, TermQuery};
+use tantivy::schema::{IndexRecordOption, Value};
 use tantivy::{
     DocAddress, Index, IndexReader, IndexWriter, Order, ReloadPolicy, Searcher, TantivyDocument,
 };
@@ -32,8 +32,8 @@ use crate::ids::ProductId;
 
 /// Memory the writer may fill before it writes a segment, in bytes.
 const WRITER_BYTES: usize = 64 << 20;
-/// With fewer hits than this, similar spellings are tried.
-const FEW_HITS: u64 = 1;
+/// With fewer hits than this, products that lack some of the words count too.
+const ENOUGH_HITS: u64 = 20;
 /// Ratings are mixed with this many imagined ones of [`RATING_PRIOR`], so that one rating of 5 does not win.
 const RATING_PRIOR_COUNT: f64 = 10.0;
 /// The imagined rating.
@@ -132,6 +132,20 @@ impl SearchIndex {
             .collect()
     }
 
+    /// The card of a product, if it is in the index.
+    ///
+    /// # Errors
+    /// The search library fails.
+    pub fn card_of(&self, id: &ProductId) -> Result<Option<Card>, SearchIndexError> {
+        let searcher = self.reader.searcher();
+        let query = TermQuery::new(self.fields.id_term(id.as_str()), IndexRecordOption::Basic);
+        let found = searcher.search(&query, &TopDocs::with_limit(1).order_by_score())?;
+        let address = found.into_iter().next().map(|(_, address)| address);
+        address
+            .map(|address| self.card(&searcher, address))
+            .transpose()
+    }
+
     /// Whether a product is in the index.
     #[must_use]
     pub fn contains(&self, id: &ProductId) -> bool {
@@ -166,10 +180,17 @@ impl SearchIndex {
             let query = everything(&self.fields, category);
             return self.collect(&searcher, query.as_ref(), request, Matched::Everything);
         }
-        let needed = words_needed(words.len());
-        let query = any_words(&self.fields, &self.weights, &words, needed, category);
-        let answer = self.collect(&searcher, query.as_ref(), request, Matched::Words)?;
-        if answer.total >= FEW_HITS {
+        let mut answer = None;
+        for needed in words_needed(words.len()) {
+            let query = any_words(&self.fields, &self.weights, &words, needed, category);
+            let found = self.collect(&searcher, query.as_ref(), request, Matched::Words)?;
+            let is_enough = found.total >= ENOUGH_HITS;
+            answer = Some(found);
+            if is_enough {
+                break;
+            }
+        }
+        if let Some(answer) = answer.filter(|answer| answer.total > 0) {
             return Ok(answer);
         }
         let query = similar_words(&self.fields, &words, category);
@@ -284,10 +305,13 @@ impl SearchIndex {
     }
 }
 
-/// How many of `count` words a product has to hold: one of two, half of more. A product that holds one word
-/// of six is hardly what was meant.
-fn words_needed(count: usize) -> usize {
-    count.div_ceil(2).max(1)
+/// How many of `count` words a product has to hold: all; and if that finds too little, half. A product that holds one
+/// word of six is hardly what was meant.
+fn words_needed(count: usize) -> impl Iterator<Item = usize> {
+    let half = count.div_ceil(2);
+    [count, half]
+        .into_iter()
+        .take(if half == count { 1 } else { 2 })
 }
 
 fn addresses<K>(ranked: Vec<(K, DocAddress)>) -> Vec<DocAddress> {

@@ -199,6 +199,11 @@ fn an_update_replaces_and_a_removal_removes() {
     );
     check(&index, |r| r.words = "sandals".into(), &["1"]);
     check(&index, |r| r.words = "red".into(), &[]);
+    assert_eq!(
+        index.card_of(&"1".parse().unwrap()).unwrap().unwrap().title,
+        "Green sandals"
+    );
+    assert_eq!(index.card_of(&"none".parse().unwrap()).unwrap(), None);
     index.apply(&[], &["1".parse().unwrap()]).unwrap();
     check(&index, |r| r.words = "sandals".into(), &[]);
     assert_eq!(index.len(), 4);

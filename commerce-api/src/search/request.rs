@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Product;
 use crate::ids::ProductId;
-use crate::money::Currency;
+use crate::money::{Currency, Money};
 
 /// The longest query, in characters.
 pub const QUERY_CHARS_MAX: usize = 256;
@@ -155,6 +155,16 @@ pub struct Card {
     pub rating: Option<f64>,
     /// Ratings behind the mean.
     pub review_count: u32,
+}
+
+impl Card {
+    /// What one unit costs now: the reduced price where it is lower; `None` when the product is not sold.
+    #[must_use]
+    pub fn unit_price(&self) -> Option<Money> {
+        let usual = self.price_minor?;
+        let price = self.sale_price_minor.map_or(usual, |sale| sale.min(usual));
+        Some(Money::new(price, self.currency))
+    }
 }
 
 impl From<&Product> for Card {

@@ -12,17 +12,21 @@ use axum::response::Response;
 use serde::Deserialize;
 use souk_inventory::{CommandId, Quantity, StockCommand};
 use souk_kv_client::Context;
+use utoipa::openapi::schema::{Array, ArrayBuilder, ObjectBuilder, Type};
 
 use super::orders::{TrackingView, parse};
 use super::products::{StockView, entity_tag, found, with_entity_tag};
 use crate::catalog::Product;
-use crate::catalog::product::AttributeValue;
+use crate::catalog::product::{
+    ATTRIBUTE_CHARS_MAX, AttributeValue, CATEGORY_CHARS_MAX, CATEGORY_LEVELS_MAX, HIGHLIGHTS_MAX,
+};
 use crate::clock::now_unix_ms;
 use crate::fulfilment;
 use crate::http::extract::{ApiJson, ApiPath};
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::state::ShopState;
+use crate::http::whole::{maybe_whole, whole};
 use crate::ids::{ProductId, digest};
 use crate::orders::record::Shipment;
 
@@ -70,12 +74,14 @@ pub(crate) struct ProductBody {
     brand: String,
     /// From the widest category to the narrowest.
     #[serde(default)]
-    #[schema(max_items = 8)]
+    #[schema(schema_with = category_levels)]
     category_path: Vec<String>,
     /// The usual price in minor units; left out, it is listed but not sold.
+    #[serde(default, deserialize_with = "maybe_whole")]
     #[schema(minimum = 0, maximum = 10000000000_i64)]
     price_minor: Option<i64>,
     /// The reduced price in minor units.
+    #[serde(default, deserialize_with = "maybe_whole")]
     #[schema(minimum = 0, maximum = 10000000000_i64)]
     sale_price_minor: Option<i64>,
     /// What it is.
@@ -84,14 +90,34 @@ pub(crate) struct ProductBody {
     description: String,
     /// Selling points.
     #[serde(default)]
-    #[schema(max_items = 50)]
+    #[schema(schema_with = highlights)]
     highlights: Vec<String>,
     /// Everything else, by name.
     #[serde(default)]
     attributes: BTreeMap<String, AttributeValue>,
 }
 
-/// Writes a product. To make one, send `If-None-Match: *`; to replace one, send its entity tag as `If-Match`.
+fn category_levels() -> Array {
+    texts(CATEGORY_LEVELS_MAX, CATEGORY_CHARS_MAX)
+}
+
+fn highlights() -> Array {
+    texts(HIGHLIGHTS_MAX, ATTRIBUTE_CHARS_MAX)
+}
+
+/// A list of up to `items_max` texts of 1 to `chars_max` characters, which the attributes above cannot say.
+fn texts(items_max: usize, chars_max: usize) -> Array {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(chars_max));
+    ArrayBuilder::new()
+        .items(text)
+        .max_items(Some(items_max))
+        .build()
+}
+
+/// Writes a product. To replace one, send its entity tag as `If-Match`; without that, only a new product is made.
 ///
 /// The tag is checked just before the write. Two editors who write within the same instant may both succeed, and the
 /// later one stays.
@@ -103,8 +129,8 @@ pub(crate) struct ProductBody {
     security(("admin" = [])),
     params(
         ("product_id" = String, Path, pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
-        ("If-Match" = Option<String>, Header, description = "The entity tag to replace, or `*`."),
-        ("If-None-Match" = Option<String>, Header, description = "`*` to make a product.")
+        ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[0-9a-f]{32}\")$", description = "The entity tag to replace, or `*` for any."),
+        ("If-None-Match" = Option<String>, Header, pattern = "^[*]$", description = "Only make a product.")
     ),
     request_body = ProductBody,
     responses(
@@ -113,7 +139,7 @@ pub(crate) struct ProductBody {
         (status = 401, description = "No or a wrong token."),
         (status = 403, description = "Admin calls are switched off."),
         (status = 412, description = "It changed, or exists, or does not."),
-        (status = 428, description = "Neither `If-Match` nor `If-None-Match` was sent.")
+        (status = 428, description = "The product exists, and `If-Match` was not sent.")
     )
 )]
 pub(crate) async fn put_product(
@@ -165,13 +191,12 @@ fn check_preconditions(headers: &HeaderMap, stored: Option<&Product>) -> Result<
     };
     let failed = |detail: &str| Err(Problem::new(ProblemKind::PreconditionFailed, detail));
     match (text(&IF_MATCH), text(&IF_NONE_MATCH), stored) {
-        (None, None, _) => Err(Problem::new(
+        (None, None, None) => Ok(()),
+        (None, None, Some(_)) => Err(Problem::new(
             ProblemKind::PreconditionRequired,
-            "send `If-Match` with the product's entity tag to replace it, or `If-None-Match: *` to make it",
+            "the product exists; send its entity tag as `If-Match` to replace it",
         )),
-        (Some(_), _, None) => {
-            failed("there is no such product; send `If-None-Match: *` to make it")
-        }
+        (Some(_), _, None) => failed("there is no such product; leave `If-Match` out to make it"),
         (Some("*"), _, Some(_)) => Ok(()),
         (Some(tags), _, Some(product)) => {
             let tag = entity_tag(product);
@@ -193,6 +218,7 @@ fn check_preconditions(headers: &HeaderMap, stored: Option<&Product>) -> Result<
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReceiptBody {
     /// Units.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1000000)]
     quantity: u32,
 }

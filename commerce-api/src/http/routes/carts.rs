@@ -11,12 +11,15 @@ use uuid::Uuid;
 
 use crate::carts::port::SeenCart;
 use crate::carts::priced::{PricedCart, priced, product_id};
+use crate::catalog::Product;
 use crate::clock::now_unix_ms;
 use crate::http::extract::{ApiJson, ApiPath};
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::state::ShopState;
+use crate::http::whole::whole;
 use crate::ids::{CartId, ProductId, digest};
+use crate::search::Card;
 
 /// An article for a cart.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -29,6 +32,7 @@ pub(crate) struct AddItem {
     #[schema(value_type = String, pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
     sku: ProductId,
     /// Units to put in, beside those that are there.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 99999)]
     quantity: u32,
 }
@@ -38,6 +42,7 @@ pub(crate) struct AddItem {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeItem {
     /// Units in all.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 99999)]
     quantity: u32,
 }
@@ -55,6 +60,7 @@ pub(crate) struct ChangeItem {
     request_body = AddItem,
     responses(
         (status = 200, body = PricedCart),
+        (status = 404, description = "There is no such product."),
         (status = 409, description = "The cart is full.")
     )
 )]
@@ -150,20 +156,25 @@ pub(crate) async fn remove(
     Ok(shown(&shop, &cart_id, cart).await)
 }
 
-/// The cart with prices. A cart is shown even when the catalogue cannot be read: then without them.
+/// The cart with prices. A cart is shown even when the catalogue cannot be read: then with the prices that the
+/// index knows, and where it knows none, without.
 async fn shown(shop: &ShopState, cart_id: &CartId, cart: SeenCart) -> Json<PricedCart> {
     let ids: Vec<_> = cart.view.lines().iter().map(product_id).collect();
-    let (products, degraded) = match shop.checkout.products(&ids).await {
-        Ok(products) => (products, cart.degraded),
+    let (cards, degraded): (Vec<Option<Card>>, bool) = match shop.checkout.products(&ids).await {
+        Ok(products) => {
+            let card = |product: &Option<Product>| product.as_ref().map(Card::from);
+            (products.iter().map(card).collect(), cart.degraded)
+        }
         Err(error) => {
-            tracing::warn!(%error, "a cart is shown without prices");
-            (vec![None; ids.len()], true)
+            tracing::warn!(%error, "a cart is shown with prices from the index");
+            let card = |id: &Option<ProductId>| shop.index.card_of(id.as_ref()?).ok().flatten();
+            (ids.iter().map(card).collect(), true)
         }
     };
     Json(priced(
         cart_id.as_str(),
         &cart.view,
-        &products,
+        &cards,
         shop.currency,
         degraded,
     ))
@@ -175,7 +186,7 @@ async fn check_sold(shop: &ShopState, id: &ProductId) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::new(
-        ProblemKind::Unprocessable,
+        ProblemKind::NotFound,
         format!("there is no product `{id}`; search for one at /api/v1/products/search"),
     )
     .with_code("unknown_sku"))

@@ -17,7 +17,7 @@ use crate::checkout::CheckoutRequest;
 use crate::http::extract::{ApiJson, ApiPath, ApiQuery};
 use crate::http::faults::purchase_failed;
 use crate::http::idempotency::IdempotencyKey;
-use crate::http::paging::{self, PageQuery};
+use crate::http::paging::PageQuery;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::state::ShopState;
 use crate::ids::{CartId, CustomerId, OrderId};
@@ -430,7 +430,7 @@ pub(crate) async fn customer_orders(
     });
     Ok(Json(CustomerOrdersView {
         items: items.collect(),
-        next_cursor: paging::shown(page.next),
+        next_cursor: page.next,
     }))
 }
 

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::products::found;
 use crate::clock::now_unix_ms;
 use crate::http::extract::{ApiJson, ApiPath, ApiQuery};
-use crate::http::paging::{self, PageQuery};
+use crate::http::paging::PageQuery;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::state::ShopState;
+use crate::http::whole::whole;
 use crate::ids::{CustomerId, ProductId};
 use crate::orders::record::OrderStatus;
 use crate::reviews::{RatingSummary, Review, TEXT_CHARS_MAX, TITLE_CHARS_MAX};
@@ -24,6 +25,7 @@ const ORDERS_LOOKED_AT: u32 = 100;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReviewBody {
     /// Stars.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 5)]
     rating: u8,
     /// A headline.
@@ -139,10 +141,9 @@ pub(crate) async fn list(
     found(&shop, &product).await?;
     let summary = shop.reviews.summary(&product).await?;
     let page = shop.reviews.list(&product, limit, cursor).await?;
-    let next_cursor = paging::shown(page.next);
     Ok(Json(ReviewsView {
         summary,
         items: page.reviews,
-        next_cursor,
+        next_cursor: page.next,
     }))
 }
