@@ -236,8 +236,12 @@ impl SearchIndex {
     ) -> Result<SearchAnswer, SearchIndexError> {
         let facets = AggregationCollector::from_aggs(facet_request()?, Default::default());
         let (total, facets) = searcher.search(query, &(Count, facets))?;
-        let hits = self
-            .top(searcher, query, request)?
+        let addresses = if request.is_within_window() {
+            self.top(searcher, query, request)?
+        } else {
+            Vec::new()
+        };
+        let hits = addresses
             .into_iter()
             .map(|address| self.card(searcher, address))
             .collect::<Result<Vec<Card>, SearchIndexError>>()?;

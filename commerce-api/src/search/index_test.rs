@@ -159,6 +159,10 @@ fn pages_cover_every_hit_once() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 5);
+    let mut beyond = SearchRequest::for_words("");
+    beyond.page = u32::MAX;
+    let answer = index.search(&beyond).unwrap();
+    assert_eq!((answer.total, answer.hits.len()), (5, 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One search and its answer, as plain data.
 //!
 //! Place: pure; read from the query string by `crate::http`, answered by `super::index`.
-//! Invariants: 1. a request that exists keeps its limits: the page is from 1, the window ends at [`WINDOW_MAX`].
+//! Not here: refusing what is out of range (`crate::http`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ pub const QUERY_CHARS_MAX: usize = 256;
 pub const PAGE_SIZE_MAX: u32 = 100;
 /// The page size when none is named.
 pub const PAGE_SIZE_DEFAULT: u32 = 20;
-/// How many hits deep a search may page. Deeper pages cost more and help nobody: narrow the search instead.
+/// How many hits deep a search may page. Deeper pages would cost more and help nobody; they are empty.
 pub const WINDOW_MAX: u32 = 10_000;
 /// Brands and categories counted in each answer.
 pub const FACETS_MAX: u32 = 20;

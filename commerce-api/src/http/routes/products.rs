@@ -17,7 +17,7 @@ use crate::http::problem::{Problem, ProblemKind};
 use crate::http::state::ShopState;
 use crate::ids::ProductId;
 use crate::recommend::Source;
-use crate::search::request::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, QUERY_CHARS_MAX, WINDOW_MAX};
+use crate::search::request::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, QUERY_CHARS_MAX};
 use crate::search::{Card, FacetCount, Matched, SearchRequest, Sort};
 
 /// The longest category filter, in characters.
@@ -37,8 +37,8 @@ pub(crate) struct SearchQuery {
     /// The order of the hits; `relevance` when left out.
     #[param(inline, value_type = Option<Sort>)]
     sort: Option<String>,
-    /// The page, from 1. Pages end at the 10,000th hit.
-    #[param(minimum = 1, maximum = 10000)]
+    /// The page, from 1. Beyond the 10,000th hit pages are empty: narrow the search instead.
+    #[param(minimum = 1)]
     page: Option<u32>,
     /// Hits on a page; 20 when left out.
     #[param(minimum = 1, maximum = 100)]
@@ -79,19 +79,13 @@ impl SearchQuery {
                 "`size` has to lie between 1 and {PAGE_SIZE_MAX}"
             )));
         }
-        let request = SearchRequest {
+        Ok(SearchRequest {
             words,
             category,
             sort,
             page,
             size,
-        };
-        if !request.is_within_window() {
-            return Err(bad(format!(
-                "pages end at hit {WINDOW_MAX}; narrow the search instead"
-            )));
-        }
-        Ok(request)
+        })
     }
 }
 
