@@ -26,7 +26,7 @@ pub(crate) struct DataDirectory {
     path: PathBuf,
     engine: EngineKind,
     existed: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDirectory {
@@ -49,7 +49,7 @@ impl DataDirectory {
             path: path.to_owned(),
             engine,
             existed,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -78,6 +78,16 @@ impl DataDirectory {
 
     pub(crate) fn set_clean_marker(&self, marker: &[u8]) -> Result<(), OpenError> {
         write_durably(&self.path, CLEAN, marker)
+    }
+}
+
+impl Drop for DataDirectory {
+    /// Unlocks rather than only closes: a child process that another thread is starting may hold a
+    /// copy of the file for a moment, and the lock belongs to all copies together.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, path = %self.path.display(), "unlocking failed");
+        }
     }
 }
 
@@ -258,6 +268,19 @@ mod tests {
         assert!(matches!(open(folder.path()), Err(OpenError::Locked { .. })));
         drop(first);
         open(folder.path()).expect("after");
+    }
+
+    #[test]
+    fn a_copy_of_the_lock_elsewhere_does_not_outlive_the_owner() {
+        let folder = tempfile::tempdir().expect("folder");
+        let first = open(folder.path()).expect("first");
+        let copy = first
+            .lock
+            .try_clone()
+            .expect("as a starting child would inherit it");
+        drop(first);
+        open(folder.path()).expect("after");
+        drop(copy);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -33,6 +34,17 @@ fn options(path: &Path, engine: EngineKind) -> StoreOptions {
     options.bounds.memtable_bytes = 1 << 20;
     options.disk_reserve_bytes = 0;
     options
+}
+
+/// Held while a process is started and while a store is open in this one: a child inherits open
+/// files for a moment, and with them the engines' locks.
+static NO_FORK_WHILE_OPEN: Mutex<()> = Mutex::new(());
+
+fn no_fork_while_open() -> MutexGuard<'static, ()> {
+    // A failed test of the other engine is its own affair.
+    NO_FORK_WHILE_OPEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
 fn row_key(writer: u32, turn: u64) -> Vec<u8> {
@@ -133,6 +145,7 @@ struct Writer {
 
 impl Writer {
     fn start(path: &Path, engine: EngineKind, durability: &str) -> Self {
+        let _guard = no_fork_while_open();
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args([
                 "--exact",
@@ -240,6 +253,7 @@ fn kill_runs(engine: EngineKind) {
             continue;
         }
         let label = format!("{engine}, seed {seed}, run {run}");
+        let _guard = no_fork_while_open();
         let store = Store::open(options(path, engine)).unwrap_or_else(|e| panic!("{label}: {e}"));
         assert_eq!(store.recovery(), &Recovery::Unclean, "{label}");
         verify(&store, acknowledged);
