@@ -93,7 +93,7 @@ pub(crate) enum Failure {
     /// Compare-and-sets were lost or done twice.
     #[error(
         "the hot row grew by {grown}, but {applied} increments were applied and {unknown} are unknown; \
-         this is a bug of the store, please report it"
+         unless another `souk bench` wrote the row meanwhile, this is a bug of the store: please report it"
     )]
     BenchCheck {
         /// By how much the row grew.

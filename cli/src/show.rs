@@ -102,6 +102,7 @@ impl Progress {
             ProgressDrawTarget::stderr()
         };
         let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(style("{spinner} {msg}"));
         bar.set_message(label.clone());
         if plain {
             note(&label);

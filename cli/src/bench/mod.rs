@@ -161,15 +161,9 @@ pub(crate) async fn run(args: BenchArgs, cluster: &ClusterArgs) -> Result<(), Fa
     let client = client.await?;
     let field = Arc::new(Field::prepare(client, &args).await?);
     let tally = measure(&args, &field).await;
-    field.check(args.workload, &tally).await?;
-    let report = Report::new(
-        args.workload,
-        args.clients,
-        Duration::from_secs(args.time),
-        &tally,
-    );
-    report.show(args.json);
-    Ok(())
+    let window = Duration::from_secs(args.time);
+    Report::new(args.workload, args.clients, window, &tally).show(args.json);
+    field.check(args.workload, &tally).await
 }
 
 async fn measure(args: &BenchArgs, field: &Arc<Field>) -> Tally {

@@ -85,6 +85,12 @@ impl Tally {
         }
     }
 
+    /// Whether a row that every success adds one to can have grown so much: by all that were applied, and
+    /// by some of those that nobody knows of.
+    pub(crate) fn explains(&self, grown: u64) -> bool {
+        (self.all_applied..=self.all_applied + self.all_unknown).contains(&grown)
+    }
+
     /// Operations that succeeded in the window.
     pub(crate) fn operations(&self) -> u64 {
         self.operations
@@ -141,6 +147,17 @@ mod tests {
         assert_eq!(shown(sum.errors()), r#"{"timeout": 2, "unavailable": 2}"#);
         assert_eq!(shown(sum.unknown()), r#"{"timeout": 2}"#);
         assert_eq!(sum.operations(), 0);
+    }
+
+    #[test]
+    fn a_lost_or_doubled_increment_is_not_explained() {
+        let tally = Tally {
+            all_applied: 10,
+            all_unknown: 2,
+            ..Tally::new()
+        };
+        let explained: Vec<u64> = (0..20).filter(|grown| tally.explains(*grown)).collect();
+        assert_eq!(explained, [10, 11, 12]);
     }
 
     #[test]
