@@ -367,6 +367,10 @@ async fn admins_edit_products_under_entity_tags() {
         .send("PUT", path, &[ADMIN, ("if-match", &tag)], body())
         .await;
     check_problem(&stale, 412, "precondition_failed");
+    let odd = shop
+        .send("PUT", path, &[ADMIN, ("if-match", "null")], body())
+        .await;
+    check_problem(&odd, 400, "bad_request");
     let found = shop
         .send("GET", "/api/v1/products/search?q=copper", &[], None)
         .await;
@@ -554,6 +558,12 @@ async fn the_document_promises_what_the_shop_does() {
     let schemas = document["components"]["schemas"].as_object().unwrap();
     for item in document["paths"].as_object().unwrap().values() {
         for operation in item.as_object().unwrap().values() {
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                assert!(
+                    !parameter["schema"].to_string().contains("null"),
+                    "{parameter}"
+                );
+            }
             for (status, response) in operation["responses"].as_object().unwrap() {
                 if status.as_str() >= "400" {
                     let schema = &response["content"]["application/problem+json"]["schema"];

@@ -213,7 +213,7 @@ impl Product {
     fn validate_attributes(&self) -> Result<(), ProductError> {
         check_count("attributes", self.attributes.len(), ATTRIBUTES_MAX)?;
         for (name, value) in &self.attributes {
-            check_chars("attributes", name, 1, CATEGORY_CHARS_MAX)?;
+            check_chars("attributes", name, 0, CATEGORY_CHARS_MAX)?;
             match value {
                 AttributeValue::Text(text) => {
                     check_chars("attributes", text, 0, ATTRIBUTE_CHARS_MAX)?;

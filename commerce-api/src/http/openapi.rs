@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use utoipa::openapi::content::ContentBuilder;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::Components;
+use utoipa::openapi::schema::{Components, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{InfoBuilder, OpenApi, PathItem, Ref, RefOr};
+use utoipa::openapi::{InfoBuilder, OpenApi, PathItem, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::ProblemBody;
@@ -73,6 +73,11 @@ fn complete(operation: &mut Operation) {
             "The change may or may not have been made; look, or send it again.",
         );
     }
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            without_null(parameter);
+        }
+    }
     let responses = &mut operation.responses.responses;
     for (status, description) in common {
         responses
@@ -85,6 +90,19 @@ fn complete(operation: &mut Operation) {
         {
             with_problem(response);
         }
+    }
+}
+
+/// A parameter may be left out, but there is no way to send `null` in a path, a query or a header.
+fn without_null(parameter: &mut Parameter) {
+    if let Some(RefOr::T(Schema::Object(object))) = &mut parameter.schema
+        && let SchemaType::Array(types) = &object.schema_type
+        && let [only] = types
+            .iter()
+            .filter(|kind| **kind != Type::Null)
+            .collect::<Vec<_>>()[..]
+    {
+        object.schema_type = SchemaType::Type(only.clone());
     }
 }
 

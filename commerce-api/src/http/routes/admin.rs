@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::header::{AUTHORIZATION, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use souk_inventory::{CommandId, Quantity, StockCommand};
@@ -184,33 +184,52 @@ pub(crate) async fn put_product(
 }
 
 fn check_preconditions(headers: &HeaderMap, stored: Option<&Product>) -> Result<(), Problem> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &axum::http::HeaderValue| value.to_str().ok())
-    };
     let failed = |detail: &str| Err(Problem::new(ProblemKind::PreconditionFailed, detail));
-    match (text(&IF_MATCH), text(&IF_NONE_MATCH), stored) {
-        (None, None, None) => Ok(()),
-        (None, None, Some(_)) => Err(Problem::new(
+    let only_new = header(headers, &IF_NONE_MATCH, |text| text == "*")?.is_some();
+    let replaced = header(headers, &IF_MATCH, is_entity_tag_or_any)?;
+    match (replaced, stored) {
+        (None, None) => Ok(()),
+        (Some(_), None) => failed("there is no such product; leave `If-Match` out to make it"),
+        (_, Some(_)) if only_new => failed("the product exists; send its entity tag as `If-Match`"),
+        (None, Some(_)) => Err(Problem::new(
             ProblemKind::PreconditionRequired,
             "the product exists; send its entity tag as `If-Match` to replace it",
         )),
-        (Some(_), _, None) => failed("there is no such product; leave `If-Match` out to make it"),
-        (Some("*"), _, Some(_)) => Ok(()),
-        (Some(tags), _, Some(product)) => {
-            let tag = entity_tag(product);
-            if tags.split(',').any(|one| one.trim() == tag) {
-                return Ok(());
-            }
+        (Some(tag), Some(product)) if tag == "*" || tag == entity_tag(product) => Ok(()),
+        (Some(_), Some(_)) => {
             failed("the product has changed; read it again and edit what you then see")
         }
-        (None, Some("*"), Some(_)) => {
-            failed("the product exists; send its entity tag as `If-Match`")
-        }
-        (None, Some("*"), None) => Ok(()),
-        (None, Some(_), _) => failed("`If-None-Match` is only taken as `*` here"),
     }
+}
+
+/// The value of a header that has to be well formed if it is there.
+fn header<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    is_well_formed: impl Fn(&str) -> bool,
+) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let text = value
+        .to_str()
+        .ok()
+        .map(str::trim)
+        .filter(|text| is_well_formed(text));
+    text.map(Some).ok_or_else(|| {
+        let rule = "has to be `*`, or, where it replaces something, one entity tag as it was read";
+        Problem::new(
+            ProblemKind::BadRequest,
+            format!("the header `{name}` {rule}"),
+        )
+    })
+}
+
+fn is_entity_tag_or_any(text: &str) -> bool {
+    let digits = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    text == "*" || digits.is_some_and(|digits| uuid::Uuid::try_parse(digits).is_ok())
 }
 
 /// Units that came in.

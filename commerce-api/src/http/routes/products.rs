@@ -23,6 +23,9 @@ use crate::search::{Card, FacetCount, Matched, SearchRequest, Sort};
 /// The longest category filter, in characters.
 const CATEGORY_FILTER_CHARS_MAX: usize = 1_000;
 
+/// The last page that may be asked for.
+const PAGE_MAX: u32 = 1_000_000;
+
 /// What to search for.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +41,7 @@ pub(crate) struct SearchQuery {
     #[param(inline, value_type = Option<Sort>)]
     sort: Option<String>,
     /// The page, from 1. Beyond the 10,000th hit pages are empty: narrow the search instead.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 1000000)]
     page: Option<u32>,
     /// Hits on a page; 20 when left out.
     #[param(minimum = 1, maximum = 100)]
@@ -71,8 +74,8 @@ impl SearchQuery {
         };
         let page = self.page.unwrap_or(1);
         let size = self.size.unwrap_or(PAGE_SIZE_DEFAULT);
-        if page == 0 {
-            return Err(bad("`page` begins at 1".to_owned()));
+        if !(1..=PAGE_MAX).contains(&page) {
+            return Err(bad(format!("`page` has to lie between 1 and {PAGE_MAX}")));
         }
         if !(1..=PAGE_SIZE_MAX).contains(&size) {
             return Err(bad(format!(
