@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     GroupPlace, GroupStore,
     ballot::Voting,
-    runner::{Job, Judged, Runner, RunnerShared},
+    runner::{Job, Judged, Reading, Runner, RunnerShared},
 };
 use crate::{cluster::Cluster, config::Limits, error::RequestError, keys::GroupKey};
 
@@ -93,7 +93,7 @@ impl RegisterCoordinator {
         }
     }
 
-    /// Settles which state of the group is the newest, and returns rows of it.
+    /// Finds out by a ballot which state of the group is the newest, and returns rows of it.
     pub(super) async fn settle(
         &self,
         place: &GroupPlace,
@@ -101,14 +101,18 @@ impl RegisterCoordinator {
         deadline: Instant,
     ) -> Result<Rows, RequestError> {
         let (answer, waiter) = oneshot::channel();
-        self.enqueue(
-            place,
-            Job::Settle {
-                rows,
-                deadline,
-                answer,
-            },
-        )?;
+        let is_range = rows.range.is_some();
+        let reading = Reading {
+            rows,
+            deadline,
+            answer,
+        };
+        let job = if is_range {
+            Job::Settle(reading)
+        } else {
+            Job::Read(reading)
+        };
+        self.enqueue(place, job)?;
         match timeout_at(deadline, waiter).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(RequestError::Internal(

@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 use souk_kv_core::{
     outcome::Outcome,
     register::{
-        AfterLoss, Backoff, BackoffLimits, Ballot, BallotClock, Evaluation, EvaluationTime, Lead,
-        Lost, LostReason, ReadReply, ReadRequest, RowKey, RowSelection, Rows, Transaction, Verdict,
-        after_loss, evaluate, limits,
+        AfterLoss, Backoff, BackoffLimits, Ballot, BallotClock, Basis, Evaluation, EvaluationTime,
+        Lead, Lost, LostReason, ReadReply, ReadRequest, RowKey, RowSelection, RowView, Rows,
+        Transaction, Verdict, after_loss, evaluate, limits,
     },
 };
 use tokio::{
@@ -53,12 +53,28 @@ pub(super) enum Job {
         deadline: Instant,
         answer: oneshot::Sender<TransactAnswer>,
     },
-    /// A read that found no agreement: settle which state is the newest, then return its rows.
-    Settle {
-        rows: RowSelection,
-        deadline: Instant,
-        answer: oneshot::Sender<Result<Rows, RequestError>>,
-    },
+    /// A read of single rows that found no agreement: it joins the next ballot.
+    Read(Reading),
+    /// A read of a range that found no agreement: settle which state is the newest, then return its rows.
+    Settle(Reading),
+}
+
+/// A read that waits.
+pub(super) struct Reading {
+    pub(super) rows: RowSelection,
+    pub(super) deadline: Instant,
+    pub(super) answer: oneshot::Sender<Result<Rows, RequestError>>,
+}
+
+impl Reading {
+    fn is_late(&self) -> bool {
+        self.answer.is_closed() || self.deadline <= Instant::now()
+    }
+
+    fn finish(self, result: Result<Rows, RequestError>) {
+        // A caller that has gone away needs no answer.
+        let _ = self.answer.send(result);
+    }
 }
 
 /// What all runners of a node share.
@@ -71,6 +87,47 @@ pub(super) struct RunnerShared {
     pub(super) tasks: TaskTracker,
     /// Cancelled when the node stops: idle runners end at once.
     pub(super) draining: CancellationToken,
+}
+
+/// What goes into one ballot.
+#[derive(Default)]
+struct Work {
+    transactions: Vec<Waiting>,
+    reads: Vec<Reading>,
+}
+
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.transactions.is_empty() && self.reads.is_empty()
+    }
+
+    fn keys(&self) -> Vec<RowKey> {
+        let written = self
+            .transactions
+            .iter()
+            .flat_map(|waiting| waiting.transaction.keys());
+        let read = self
+            .reads
+            .iter()
+            .flat_map(|reading| reading.rows.keys.iter().cloned());
+        written.chain(read).collect()
+    }
+
+    fn drop_late(&mut self) {
+        self.transactions = drop_late(std::mem::take(&mut self.transactions));
+        self.reads.retain(|reading| !reading.is_late());
+    }
+
+    fn fail(&mut self, cause: &str) {
+        for waiting in self.transactions.drain(..) {
+            let _ = waiting
+                .answer
+                .send(Err(RequestError::Internal(cause.to_owned())));
+        }
+        for reading in self.reads.drain(..) {
+            reading.finish(Err(RequestError::Internal(cause.to_owned())));
+        }
+    }
 }
 
 struct Waiting {
@@ -133,92 +190,87 @@ impl Runner {
                 },
             };
             match job {
-                Job::Settle {
-                    answer, deadline, ..
-                } if answer.is_closed() || deadline <= Instant::now() => {}
-                Job::Settle {
-                    rows,
-                    deadline,
-                    answer,
-                } => {
-                    let result = self.settle(rows, deadline).await;
-                    // A caller that has gone away needs no answer.
-                    let _ = answer.send(result);
+                Job::Settle(reading) if reading.is_late() => {}
+                Job::Settle(reading) => {
+                    let result = self.settle(&reading.rows, reading.deadline).await;
+                    reading.finish(result);
                 }
-                Job::Transact {
-                    transaction,
-                    deadline,
-                    answer,
-                } => {
-                    let first = Waiting {
-                        transaction,
-                        deadline,
-                        answer,
-                    };
-                    let batch = self.gather(first);
-                    self.transact(batch).await;
+                first => {
+                    let work = self.gather(first);
+                    self.work(work).await;
                 }
             }
         }
     }
 
     /// Everything that waits, in order, as far as it fits into one ballot.
-    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
-        let mut bytes = first.transaction.bytes();
+    fn gather(&mut self, first: Job) -> Work {
+        let mut work = Work::default();
+        let mut bytes = 0;
         let mut remembered = BTreeMap::new();
-        count_in(&mut remembered, &first.transaction);
-        let mut batch = vec![first];
-        while batch.len() < limits::BALLOT_TRANSACTIONS_MAX && bytes < limits::BALLOT_BYTES_MAX {
-            let Ok(job) = self.jobs.try_recv() else { break };
+        let mut next = Some(first);
+        while let Some(job) = next {
             match job {
                 Job::Transact {
                     transaction,
                     deadline,
                     answer,
-                } if bytes + transaction.bytes() <= limits::BALLOT_BYTES_MAX
+                } if (work.transactions.is_empty()
+                    || bytes + transaction.bytes() <= limits::BALLOT_BYTES_MAX)
                     && count_in(&mut remembered, &transaction) =>
                 {
                     bytes += transaction.bytes();
-                    batch.push(Waiting {
+                    work.transactions.push(Waiting {
                         transaction,
                         deadline,
                         answer,
                     });
                 }
+                Job::Read(reading) => work.reads.push(reading),
                 other => {
                     self.held.push_back(other);
                     break;
                 }
             }
+            let size = work.transactions.len() + work.reads.len();
+            let is_full =
+                size >= limits::BALLOT_TRANSACTIONS_MAX || bytes >= limits::BALLOT_BYTES_MAX;
+            next = if is_full { None } else { self.next_waiting() };
         }
-        batch
+        work
     }
 
-    async fn transact(&mut self, mut batch: Vec<Waiting>) {
+    fn next_waiting(&mut self) -> Option<Job> {
+        self.held.pop_front().or_else(|| self.jobs.try_recv().ok())
+    }
+
+    async fn work(&mut self, mut work: Work) {
         let mut backoff = Backoff::new(BackoffLimits::default());
         loop {
-            batch = drop_late(batch);
-            if batch.is_empty() {
+            work.drop_late();
+            if work.is_empty() {
                 return;
             }
-            let Retry::After(lost) = self.one_ballot(&mut batch).await else {
+            let Retry::After(lost) = self.one_ballot(&mut work).await else {
                 return;
             };
             let wait = backoff.next(self.shared.voting.cluster.environment.random_u64());
-            batch = self.sort_out(batch, &lost, wait.is_some());
+            work.transactions = self.sort_out(work.transactions, &lost, wait.is_some());
             counter!("souk_register_ballots_lost_total", "reason" => reason(&lost)).increment(1);
-            if let Some(wait) = wait {
-                sleep(wait).await;
+            match wait {
+                Some(wait) => sleep(wait).await,
+                None => {
+                    for reading in work.reads.drain(..) {
+                        reading.finish(Err(self.given_up(&lost, Outcome::NotApplied)));
+                    }
+                }
             }
         }
     }
 
-    /// Proposes the batch once. Answers everybody when it was chosen.
-    async fn one_ballot(&mut self, batch: &mut Vec<Waiting>) -> Retry {
-        let wanted: Vec<RowKey> = batch
-            .iter()
-            .flat_map(|waiting| waiting.transaction.keys())
-            .collect();
+    /// Proposes the work once. Answers everybody when it was chosen.
+    async fn one_ballot(&mut self, work: &mut Work) -> Retry {
+        let wanted = work.keys();
         let mut run = match self.usable_lead(&wanted).await {
             Some(lead) => BallotRun::resume(self.shared.voting.clone(), self.place.clone(), lead),
             None => match self.prepare(RowSelection::keys(wanted)).await {
@@ -235,17 +287,17 @@ impl Runner {
             .round()
             .basis()
             .expect("a ballot is proposed after it may be evaluated");
-        let evaluation = match evaluate(
-            basis,
-            &time,
-            batch.iter().map(|waiting| &waiting.transaction),
-        ) {
+        // Reads see the state that the ballot stands on: current right before the ballot, and proven so by it.
+        let found: Vec<Rows> = work
+            .reads
+            .iter()
+            .map(|reading| rows_of(basis, reading))
+            .collect();
+        let transactions = work.transactions.iter().map(|waiting| &waiting.transaction);
+        let evaluation = match evaluate(basis, &time, transactions) {
             Ok(evaluation) => evaluation,
             Err(cause) => {
-                fail(
-                    std::mem::take(batch),
-                    &RequestError::Internal(cause.to_string()),
-                );
+                work.fail(&cause.to_string());
                 return Retry::No;
             }
         };
@@ -258,8 +310,12 @@ impl Runner {
             Progress::Chosen(mut chosen) => {
                 self.lead = chosen.take_lead();
                 self.highest_seen = self.highest_seen.max(run.round().ballot());
-                histogram!("souk_register_ballot_transactions").record(batch.len() as f64);
-                answer_all(std::mem::take(batch), evaluation, &chosen);
+                let transactions = std::mem::take(&mut work.transactions);
+                histogram!("souk_register_ballot_transactions").record(transactions.len() as f64);
+                answer_all(transactions, evaluation, &chosen);
+                for (reading, rows) in work.reads.drain(..).zip(found) {
+                    reading.finish(Ok(rows));
+                }
                 self.help_laggards(run);
                 Retry::No
             }
@@ -268,10 +324,7 @@ impl Runner {
                 Retry::After(lost)
             }
             Progress::Evaluate => {
-                fail(
-                    std::mem::take(batch),
-                    &RequestError::Internal("a ballot was evaluated twice".to_owned()),
-                );
+                work.fail("a ballot was evaluated twice");
                 Retry::No
             }
         }
@@ -280,10 +333,11 @@ impl Runner {
     /// Settles which state is the newest, and returns rows of it.
     async fn settle(
         &mut self,
-        rows: RowSelection,
+        rows: &RowSelection,
         deadline: Instant,
     ) -> Result<Rows, RequestError> {
         let mut backoff = Backoff::new(BackoffLimits::default());
+        // A lead knows single rows only; a range needs the rows that a prepare brings.
         self.lead = None;
         loop {
             let lost = match self.prepare(rows.clone()).await {
@@ -295,7 +349,8 @@ impl Runner {
                         .map(|(key, row)| (key.clone(), row.clone()))
                         .collect();
                     let evaluation = Evaluation::identity(basis);
-                    let progress = match run.propose(&evaluation, None) {
+                    let next = self.next_ballot(run.round().ballot());
+                    let progress = match run.propose(&evaluation, next) {
                         Some(progress) => progress,
                         None => run.progress().await,
                     };
@@ -484,10 +539,8 @@ fn exposed_outcome(transaction: &Transaction) -> Outcome {
     }
 }
 
-fn fail(batch: Vec<Waiting>, cause: &RequestError) {
-    for waiting in batch {
-        let _ = waiting
-            .answer
-            .send(Err(RequestError::Internal(cause.to_string())));
-    }
+/// The rows of a read as they are in the state that a ballot stands on.
+fn rows_of(basis: &Basis, reading: &Reading) -> Rows {
+    let found = |key: &RowKey| Some((key.clone(), basis.rows().row(key)?.clone()));
+    reading.rows.keys.iter().filter_map(found).collect()
 }
