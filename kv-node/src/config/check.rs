@@ -2,7 +2,7 @@
 //!
 //! Place: pure; runs after every key has been read on its own.
 //! Invariants held for a file that passes: names and addresses are unique, every address is a
-//! loopback one unless `insecure` says otherwise, and each queue holds at least one largest value.
+//! loopback one unless `insecure` says otherwise, and what may be in flight to a peer holds at least one largest value.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -66,7 +66,6 @@ pub(super) fn addresses(servers: &Servers, insecure: bool, problems: &Problems<'
 pub(super) fn relations(
     limits: &Section<'_, '_, '_>,
     failure_detection: &Section<'_, '_, '_>,
-    storage: &Section<'_, '_, '_>,
     problems: &Problems<'_>,
 ) {
     if !problems.is_empty() {
@@ -75,7 +74,6 @@ pub(super) fn relations(
     let value = (limits, &keys::VALUE_BYTES_MAX);
     let heartbeat = (failure_detection, &keys::HEARTBEAT_MS);
     at_least((limits, &keys::PEER_IN_FLIGHT_BYTES_MAX), value, problems);
-    at_least((storage, &keys::QUEUE_BYTES_MAX), value, problems);
     at_least(
         (failure_detection, &keys::ACCEPTABLE_PAUSE_MS),
         heartbeat,

@@ -412,8 +412,8 @@ pub const JOURNAL_BYTES_MAX: Key<Whole> = Key {
 pub const QUEUE_BYTES_MAX: Key<Whole> = Key {
     section: "storage",
     name: "queue_bytes_max",
-    meaning: "Bytes that may wait for the next sync; beyond it, writes are refused with a hint when to retry. At least value_bytes_max.",
-    accepts: whole("bytes", MIB, 4 * GIB, 64 * MIB),
+    meaning: "Bytes that may wait for the next sync; beyond it, writes are refused with a hint when to retry.",
+    accepts: whole("bytes", 64 * MIB, 4 * GIB, 128 * MIB),
 };
 
 /// `security.insecure`

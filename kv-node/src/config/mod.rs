@@ -125,7 +125,7 @@ impl ClusterFile {
         let payment_provider = shop.address(&keys::SHOP_PAYMENT_PROVIDER);
         let servers = servers(&nodes, listen.as_ref(), payment_provider.as_ref());
         check::addresses(&servers, security.insecure, problems);
-        check::relations(&limits, &failure_detection, &storage, problems);
+        check::relations(&limits, &failure_detection, problems);
 
         Some(Self {
             cluster: ClusterSection::read(&root.section("cluster")),
