@@ -8,6 +8,7 @@ use souk_kv_client::{
     BucketMode, CasOutcome, Client, Consistency, Context, ErrorCode, Key, Outcome, ReadOptions,
     RowOperation, ScanQuery, TransactOutcome, Transaction, Value, WriteOptions,
 };
+use souk_kv_node::{Environment, Node, NodeOptions};
 use support::{TestCluster, bucket};
 
 fn text(value: &str) -> Value {
@@ -470,4 +471,91 @@ async fn bad_requests_say_what_is_wrong() {
         ErrorCode::BucketExists,
         "value_bytes_max is 10, asked for 20",
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_store_gets_no_vote() {
+    let mut cluster = TestCluster::start(3).await;
+    let client = cluster.client().await;
+    client
+        .admin()
+        .create_bucket(bucket("stock", BucketMode::Register))
+        .await
+        .expect("a majority is there");
+    let key = Key::new("stock", "sku-1", "");
+    client
+        .put_if_absent(&key, text("5"), WriteOptions::default())
+        .await
+        .expect("a majority answers");
+    cluster.stop_node(2).await;
+    std::fs::remove_dir_all(cluster.options(2).data).expect("the directory was there");
+    cluster.start_node(2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let reason = cluster.ready(2).expect_err("its peers refuse it");
+    assert!(reason.contains("waits for n1, n2"), "{reason}");
+    let status = client.admin().status(Some("n1")).await.expect("n1 answers");
+    let states: Vec<&str> = status
+        .nodes
+        .iter()
+        .map(|node| node.state.as_str())
+        .collect();
+    assert_eq!(states, ["self", "up", "down"]);
+    assert_eq!(
+        values(&client, &key).await,
+        set(&["5"]),
+        "the other two are a majority"
+    );
+    // With one of them gone, the lost store must not make up a majority.
+    cluster.stop_node(1).await;
+    let refused = client
+        .put_if_absent(
+            &Key::new("stock", "sku-2", ""),
+            text("5"),
+            WriteOptions::default(),
+        )
+        .await
+        .expect_err("one vote of three is no majority");
+    assert_eq!(refused.outcome(), Outcome::NotApplied, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_file_or_directory_is_refused_at_start() {
+    let mut cluster = TestCluster::start(1).await;
+    cluster.stop_node(0).await;
+    let start = async |options: NodeOptions| {
+        loop {
+            let error = Node::start(options.clone(), Environment::system())
+                .await
+                .map(drop)
+                .expect_err("it must not start");
+            // The attempt before this one may still be closing the directory.
+            if !error.to_string().contains("in use by another process") {
+                return error.to_string();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut other_layout = cluster.options(0);
+    other_layout.config.cluster.partitions_count = 32;
+    let message = start(other_layout).await;
+    assert!(message.contains("another first layout"), "{message}");
+    let mut other_cluster = cluster.options(0);
+    other_cluster.config.cluster.id = "elsewhere".to_owned();
+    let message = start(other_cluster).await;
+    assert!(
+        message.contains("belongs to cluster `souk-test`"),
+        "{message}"
+    );
+    let mut other_node = cluster.options(0);
+    let mut second = other_node.config.nodes[0].clone();
+    second.name = "n9".to_owned();
+    other_node.config.nodes.push(second);
+    other_node.name = "n9".to_owned();
+    let message = start(other_node).await;
+    assert!(
+        message.contains("belongs to node `n1`, not to `n9`"),
+        "{message}"
+    );
+    cluster.start_node(0).await;
+    cluster.wait_ready().await;
 }

@@ -7,15 +7,15 @@ use souk_kv_node::{Environment, Node, NodeOptions, config::ClusterFile};
 use tempfile::TempDir;
 
 /// Nodes `n1`, `n2`, … and their directories.
-pub struct TestCluster {
-    pub config: ClusterFile,
+pub(crate) struct TestCluster {
+    pub(crate) config: ClusterFile,
     nodes: Vec<Option<Node>>,
     data: TempDir,
 }
 
 impl TestCluster {
     /// Starts `count` nodes and waits until they take requests.
-    pub async fn start(count: usize) -> Self {
+    pub(crate) async fn start(count: usize) -> Self {
         let data = TempDir::new().expect("a temporary directory");
         let config = config(count);
         let mut cluster = Self {
@@ -31,7 +31,7 @@ impl TestCluster {
     }
 
     /// Starts one node on its directory.
-    pub async fn start_node(&mut self, index: usize) {
+    pub(crate) async fn start_node(&mut self, index: usize) {
         let options = self.options(index);
         let node = Node::start(options, Environment::system())
             .await
@@ -40,7 +40,7 @@ impl TestCluster {
     }
 
     /// What one node starts from.
-    pub fn options(&self, index: usize) -> NodeOptions {
+    pub(crate) fn options(&self, index: usize) -> NodeOptions {
         let name = format!("n{}", index + 1);
         NodeOptions {
             config: self.config.clone(),
@@ -50,13 +50,18 @@ impl TestCluster {
     }
 
     /// Stops one node in order.
-    pub async fn stop_node(&mut self, index: usize) {
+    pub(crate) async fn stop_node(&mut self, index: usize) {
         let node = self.nodes[index].take().expect("the node runs");
         node.stop().await.expect("the node stops in order");
     }
 
+    /// Whether a node takes requests, or why not.
+    pub fn ready(&self, index: usize) -> Result<(), String> {
+        self.nodes[index].as_ref().expect("the node runs").ready()
+    }
+
     /// Waits until every running node takes requests.
-    pub async fn wait_ready(&self) {
+    pub(crate) async fn wait_ready(&self) {
         for node in self.nodes.iter().flatten() {
             let mut reason = String::new();
             for _ in 0..500 {
@@ -71,14 +76,14 @@ impl TestCluster {
     }
 
     /// A client that knows all nodes.
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(ClientOptions::new(self.config.endpoints()))
             .await
             .expect("a node answers")
     }
 
     /// A client that knows one node only at first.
-    pub async fn client_of(&self, index: usize) -> Client {
+    pub(crate) async fn client_of(&self, index: usize) -> Client {
         let endpoint = self.config.nodes[index].grpc.to_string();
         Client::connect(ClientOptions::new([endpoint]))
             .await
@@ -87,7 +92,7 @@ impl TestCluster {
 }
 
 /// A bucket with the defaults of its mode.
-pub fn bucket(name: &str, mode: BucketMode) -> BucketConfig {
+pub(crate) fn bucket(name: &str, mode: BucketMode) -> BucketConfig {
     BucketConfig {
         name: name.to_owned(),
         mode: mode.into(),
