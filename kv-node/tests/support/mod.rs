@@ -31,12 +31,21 @@ impl TestCluster {
     }
 
     /// Starts one node on its directory.
-    pub(crate) async fn start_node(&mut self, index: usize) {
-        let options = self.options(index);
-        let node = Node::start(options, Environment::system())
-            .await
-            .expect("the node starts");
-        self.nodes[index] = Some(node);
+    pub async fn start_node(&mut self, index: usize) {
+        for _ in 0..500 {
+            match Node::start(self.options(index), Environment::system()).await {
+                Ok(node) => {
+                    self.nodes[index] = Some(node);
+                    return;
+                }
+                // A start that failed right before may still be closing the directory.
+                Err(error) if error.to_string().contains("in use by another process") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("the node does not start: {error}"),
+            }
+        }
+        panic!("the directory stayed locked");
     }
 
     /// What one node starts from.
