@@ -62,6 +62,11 @@ impl MemoryKv {
         self.down.store(down, Ordering::SeqCst);
     }
 
+    /// Writes so far.
+    pub(crate) fn writes_count(&self) -> u64 {
+        self.writes.load(Ordering::SeqCst)
+    }
+
     /// Rows of one bucket.
     pub(crate) fn count(&self, bucket: &str) -> usize {
         self.rows

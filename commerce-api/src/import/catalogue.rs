@@ -342,3 +342,102 @@ fn parse(text: &str) -> Result<Map<String, Value>, String> {
         Err(error) => Err(format!("it is no JSON: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::stock::StockShelf;
+    use crate::testing::MemoryKv;
+
+    const OPTIONS: CatalogueOptions = CatalogueOptions {
+        currency: Currency::USD,
+        initial_stock: 7,
+        now_unix_ms: 1,
+    };
+
+    fn target(kv: &MemoryKv) -> Target {
+        let stocks = Arc::new(StockShelf::over(kv.clone()));
+        Target {
+            catalog: CatalogStore::new(Arc::new(kv.clone())),
+            stocks,
+        }
+    }
+
+    async fn import_text(text: &str, target: &Target) -> Result<Report, ImportError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("catalogue");
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+        packed.write_all(text.as_bytes()).unwrap();
+        std::fs::write(&path, packed.finish().unwrap()).unwrap();
+        import(&path, target, OPTIONS, |_| {}).await
+    }
+
+    #[tokio::test]
+    async fn imports_what_is_good_and_names_what_is_not() {
+        let (kv, lines) = (
+            MemoryKv::default(),
+            "{\"id\":\"a\",\"name\":\"A\",\"price_cents\":5}\n\
+            \n{oops\n{\"id\":\"b\",\"name\":\"B\",\"out_of_stock\":true}\n[1]\n",
+        );
+        let target = target(&kv);
+        let report = import_text(lines, &target).await.unwrap();
+        assert_eq!((report.lines, report.imported, report.skipped), (4, 2, 2));
+        let named: Vec<u64> = report.skipped_lines.iter().map(|one| one.line).collect();
+        assert_eq!(named, [3, 5]);
+        let counts = |id: &str| {
+            let (stocks, id) = (Arc::clone(&target.stocks), id.parse().unwrap());
+            async move {
+                stocks
+                    .counts(&id)
+                    .await
+                    .unwrap()
+                    .map(|counts| counts.available)
+            }
+        };
+        assert_eq!((counts("a").await, counts("b").await), (Some(7), None));
+    }
+
+    #[tokio::test]
+    async fn importing_again_writes_nothing() {
+        let kv = MemoryKv::default();
+        let target = target(&kv);
+        let text = "stock_code,description,median_unit_price_gbp\n1,ONE,0.85\n2,TWO,1\n";
+        import_text(text, &target).await.unwrap();
+        let written = kv.writes_count();
+        let report = import_text(text, &target).await.unwrap();
+        assert_eq!(report.imported, 2);
+        assert_eq!(kv.writes_count(), written);
+        let changed = text.replace("ONE", "UNO");
+        import_text(&changed, &target).await.unwrap();
+        let product = target
+            .catalog
+            .get(&"1".parse().unwrap())
+            .await
+            .unwrap()
+            .unwrap()
+            .product;
+        assert_eq!(
+            (product.title.as_str(), product.price_minor),
+            ("UNO", Some(85))
+        );
+        assert_eq!(
+            kv.writes_count(),
+            written + 2,
+            "the product and its shard's mark"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_without_one_product_is_an_error() {
+        let error = import_text("{oops\n", &target(&MemoryKv::default()))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, ImportError::NothingUsable { line: 1, .. }),
+            "{error}"
+        );
+    }
+}

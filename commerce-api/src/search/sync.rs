@@ -148,3 +148,78 @@ fn marked_unix_ms(marks: &Marks, shard: Shard) -> Option<u64> {
         .to_unix();
     Some(seconds * 1_000 + u64::from(nanos) / 1_000_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use souk_kv_client::Context;
+
+    use super::*;
+    use crate::catalog::Product;
+    use crate::money::Currency;
+    use crate::search::SearchRequest;
+    use crate::testing::MemoryKv;
+
+    fn product(id: &str, title: &str) -> Product {
+        Product::new(id.parse().unwrap(), title.to_owned(), Currency::USD, 1)
+    }
+
+    fn total(index: &SearchIndex, words: &str) -> u64 {
+        index
+            .search(&SearchRequest::for_words(words))
+            .unwrap()
+            .total
+    }
+
+    #[tokio::test]
+    async fn follows_what_another_process_writes() {
+        let catalog = CatalogStore::new(Arc::new(MemoryKv::default()));
+        let index = Arc::new(SearchIndex::new().unwrap());
+        let mut sync = SearchSync::new(catalog.clone(), Arc::clone(&index));
+        catalog
+            .put(&product("a", "Copper kettle"), &Context::default())
+            .await
+            .unwrap();
+        assert_eq!(sync.sweep().await.unwrap(), 1);
+        assert_eq!(sync.look().await.unwrap(), 0, "nothing changed since");
+        catalog
+            .put(&product("b", "Copper pan"), &Context::default())
+            .await
+            .unwrap();
+        assert_eq!(sync.look().await.unwrap(), 1);
+        catalog
+            .put(&product("a", "Iron kettle"), &Context::default())
+            .await
+            .unwrap();
+        assert_eq!(sync.look().await.unwrap(), 1);
+        assert_eq!((total(&index, "copper"), total(&index, "iron")), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_mark_was_lost_is_found_by_the_sweep() {
+        let catalog = CatalogStore::new(Arc::new(MemoryKv::default()));
+        let index = Arc::new(SearchIndex::new().unwrap());
+        let mut sync = SearchSync::new(catalog.clone(), Arc::clone(&index));
+        catalog
+            .put_many(&[product("a", "Copper kettle")])
+            .await
+            .pop()
+            .unwrap()
+            .unwrap();
+        assert_eq!(sync.look().await.unwrap(), 0, "no mark, no look");
+        assert_eq!(sync.sweep().await.unwrap(), 1);
+    }
+
+    #[test]
+    fn reads_the_time_out_of_a_mark() {
+        let shard = Shard::of("x", CATALOG_SHARDS);
+        let now = now_unix_ms();
+        let mark = format!("\"{}\"", Uuid::now_v7());
+        let marks = Marks::from([(shard, mark.into())]);
+        let marked = marked_unix_ms(&marks, shard).unwrap();
+        assert!((now..=now_unix_ms()).contains(&marked), "{marked}");
+        assert_eq!(
+            marked_unix_ms(&Marks::from([(shard, "odd".into())]), shard),
+            None
+        );
+    }
+}
