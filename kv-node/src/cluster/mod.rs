@@ -85,8 +85,10 @@ impl Cluster {
     ) -> Result<Body, PeerError> {
         let asked = Instant::now();
         let answer = self.peers.call(node, body, deadline).await;
-        if answer.is_ok() {
-            self.health.answered(node, asked.elapsed());
+        match &answer {
+            Ok(_) => self.health.answered(node, asked.elapsed()),
+            Err(PeerError::TimedOut) => self.health.timed_out(node, asked.elapsed()),
+            Err(_) => {}
         }
         answer
     }
