@@ -2,12 +2,18 @@
 //!
 //! Replicas may each stop at the limit, at different rows. Only rows up to the nearest of those
 //! stops are complete, so the page ends there and the continuation goes on behind it.
+//!
+//! A replica with a damaged row among them counts as one that gave no answer: what it lacks another has.
+//! Not here: hints. While a primary is away, a scan may miss what only its stand-ins hold.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use souk_kv_core::{causality::Record, outcome::Outcome};
+use souk_kv_core::{
+    causality::{MergeMode, Record},
+    outcome::Outcome,
+};
 use souk_kv_proto::{
     convert::causality::decode_record,
     kv::RequestOptions,
@@ -16,7 +22,7 @@ use souk_kv_proto::{
 use souk_kv_storage::{Keyspace, Scan};
 use souk_ring::NodeId;
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::request::{Coordinator, REPLICA_TIMEOUT, RecordPlace, read_quorum};
 use crate::{
@@ -42,6 +48,12 @@ pub(crate) struct ScanOutcome {
     pub(crate) more: bool,
 }
 
+/// What one replica holds.
+struct Rows {
+    rows: Vec<(Bytes, Record)>,
+    more: bool,
+}
+
 impl Coordinator {
     /// Reads rows of one partition key from R replicas.
     pub(crate) async fn scan(
@@ -55,10 +67,9 @@ impl Coordinator {
         let needed = usize::from(read_quorum(place, options)?);
         let mut candidates: Vec<NodeId> = place.primaries().to_vec();
         // Stable: the local node first, then healthy ones in order, suspects last.
-        candidates.sort_by_key(|&node| (!self.cluster.is_up(node), node != self.cluster.node));
+        candidates.sort_by_key(|&node| (self.cluster.health_of(node), node != self.cluster.node));
         let mut candidates = candidates.into_iter();
-        let mut asked: FuturesUnordered<BoxFuture<'static, Option<ScanReply>>> =
-            FuturesUnordered::new();
+        let mut asked: FuturesUnordered<BoxFuture<'static, Option<Rows>>> = FuturesUnordered::new();
         for node in candidates.by_ref().take(needed) {
             asked.push(self.ask_rows(place, query, node, deadline));
         }
@@ -82,7 +93,7 @@ impl Coordinator {
                 }
             }
         }
-        merge(replies, query, place)
+        Ok(merge(replies, query, place.bucket.merge_mode()))
     }
 
     fn ask_rows(
@@ -91,7 +102,7 @@ impl Coordinator {
         query: &RangeQuery,
         node: NodeId,
         deadline: Instant,
-    ) -> BoxFuture<'static, Option<ScanReply>> {
+    ) -> BoxFuture<'static, Option<Rows>> {
         let request = ScanRecords {
             store_prefix: place.group.record_prefix(),
             start: query.start.clone(),
@@ -101,9 +112,9 @@ impl Coordinator {
         };
         if node == self.cluster.node {
             let reply = self.records.scan_for(&request).inspect_err(|cause| {
-                tracing::warn!(%cause, "local rows cannot be read; replicas are asked instead");
+                warn!(%cause, "local rows cannot be read; replicas are asked instead");
             });
-            return Box::pin(std::future::ready(reply.ok()));
+            return Box::pin(std::future::ready(reply.ok().and_then(decode)));
         }
         let cluster = Arc::clone(&self.cluster);
         let deadline = deadline.min(Instant::now() + REPLICA_TIMEOUT);
@@ -112,7 +123,7 @@ impl Coordinator {
                 .call(node, Body::ScanRecords(request), deadline)
                 .await
             {
-                Ok(Body::ScanReply(reply)) => Some(reply),
+                Ok(Body::ScanReply(reply)) => decode(reply),
                 Ok(_) => None,
                 Err(cause) => {
                     debug!(node = node.0, %cause, "a replica gave no answer to a scan");
@@ -155,33 +166,42 @@ impl super::Records {
     }
 }
 
-fn merge(
-    replies: Vec<ScanReply>,
-    query: &RangeQuery,
-    place: &RecordPlace,
-) -> Result<ScanOutcome, RequestError> {
-    let mode = place.bucket.merge_mode();
+/// The rows of a reply; `None` if one of them is damaged.
+fn decode(reply: ScanReply) -> Option<Rows> {
+    let mut rows = Vec::with_capacity(reply.rows.len());
+    for row in reply.rows {
+        match decode_record(row.record) {
+            Ok((record, _)) => rows.push((row.key, record)),
+            Err(cause) => {
+                warn!(%cause, "a replica's row cannot be decoded; the next replica is asked");
+                return None;
+            }
+        }
+    }
+    Some(Rows {
+        rows,
+        more: reply.more,
+    })
+}
+
+fn merge(replies: Vec<Rows>, query: &RangeQuery, mode: MergeMode) -> ScanOutcome {
     let mut rows: BTreeMap<Bytes, Record> = BTreeMap::new();
     let mut horizon: Option<Bytes> = None;
     for reply in replies {
-        if let (true, Some(last)) = (reply.more, reply.rows.last()) {
+        if let (true, Some((last, _))) = (reply.more, reply.rows.last()) {
             let nearer = horizon.as_ref().is_none_or(|horizon| {
                 if query.reverse {
-                    last.key > horizon
+                    last > horizon
                 } else {
-                    last.key < horizon
+                    last < horizon
                 }
             });
             if nearer {
-                horizon = Some(last.key.clone());
+                horizon = Some(last.clone());
             }
         }
-        for row in reply.rows {
-            let (record, _) = decode_record(row.record).map_err(|cause| RequestError::Corrupt {
-                what: "a row of a scan",
-                cause: cause.to_string(),
-            })?;
-            rows.entry(row.key).or_default().merge(&record, mode);
+        for (key, record) in reply.rows {
+            rows.entry(key).or_default().merge(&record, mode);
         }
     }
     if let Some(horizon) = &horizon {
@@ -199,5 +219,5 @@ fn merge(
     }
     let more = horizon.is_some() || rows.len() > query.limit;
     rows.truncate(query.limit);
-    Ok(ScanOutcome { rows, more })
+    ScanOutcome { rows, more }
 }
