@@ -28,6 +28,8 @@ pub(crate) const META_LAYOUT: &[u8] = b"layout";
 pub(crate) const META_CATALOGUE: &[u8] = b"catalogue";
 /// Present when this store may have lost votes; its text says why.
 pub(crate) const META_VOTES_LOST: &[u8] = b"votes-lost";
+/// What the keys of all actors begin with.
+pub(crate) const META_ACTORS: &[u8] = b"actor/";
 /// The end of the counter lease.
 pub(crate) const META_LEASE: &[u8] = b"lease";
 
@@ -105,7 +107,7 @@ impl GroupKey {
 
 /// Under which key the actor of a partition's vnode stands in `Meta`.
 pub(crate) fn meta_actor(partition: PartitionId) -> Bytes {
-    let mut key = BytesMut::from(&b"actor/"[..]);
+    let mut key = BytesMut::from(META_ACTORS);
     key.put_u32(partition.0);
     key.freeze()
 }
@@ -124,6 +126,13 @@ pub(crate) fn split_record(store_key: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = FIXED_BYTES + length;
     (length > 0 && length <= PARTITION_KEY_BYTES_MAX && store_key.len() >= end)
         .then(|| store_key.split_at(end))
+}
+
+/// The partition of a record key; `None` when it is none.
+pub(crate) fn partition_of_record(store_key: &[u8]) -> Option<PartitionId> {
+    let (prefix, _) = split_record(store_key)?;
+    let partition = prefix.first_chunk::<PARTITION_BYTES>()?;
+    Some(PartitionId(u16::from_be_bytes(*partition).into()))
 }
 
 /// The first key behind every key that begins with `prefix`; `None` when there is none.
@@ -152,6 +161,7 @@ mod tests {
         let (prefix, sort_key) = split_record(&key).expect("it is a record key");
         assert_eq!(prefix, group("cart-9").record_prefix());
         assert_eq!(sort_key, b"row");
+        assert_eq!(partition_of_record(&key), Some(PartitionId(513)));
     }
 
     #[test]

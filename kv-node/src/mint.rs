@@ -2,29 +2,24 @@
 //!
 //! The picture: each vnode has a stamp with its own random mark (the actor) and all share one book
 //! of numbered tickets (the counter lease). After any stop that was not orderly, and whenever the
-//! store may have lost something, every vnode gets a new mark before its first write: a dot that left
+//! store may have lost something, a vnode gets a new mark before its next write: a dot that left
 //! this node before its own sync was acknowledged may be missing here, and a vector entry of the same
 //! actor would then claim to have seen it, and erase it elsewhere.
 //!
-//! Place: used by the coordinators of `siblings` and `lww` writes.
+//! Place: used by the coordinators of `siblings` and `lww` writes, and by whoever mends their records.
+//! Shape: distrust is on disk before anything follows from it: actors are deleted right after an
+//! opening that is not clean, and while one is retired nobody vouches for the store.
 //! Source: DESIGN of dots in `souk_kv_core::causality`; `docs/adr/0004-new-actors-after-an-unclean-stop.md`.
-//! Invariants: 1. no dot is minted twice. 2. no counter leaves before its lease is on disk.
+//! Invariants: 1. no dot is minted twice. 2. no counter leaves before its lease is on disk. 3. an actor
+//! that may not know its own past is on no disk that calls itself clean.
 
-use std::{
-    collections::BTreeMap,
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeMap, num::NonZeroU32};
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use souk_kv_core::causality::{ActorId, CounterLease, Dot};
-use souk_kv_storage::{Keyspace, Recovery, StorageError, Store, WriteBatch};
+use souk_kv_storage::{Keyspace, Recovery, Scan, StorageError, Store, WriteBatch};
 use souk_ring::PartitionId;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{clock::Environment, keys};
 
@@ -34,55 +29,75 @@ const LEASE_BLOCK: NonZeroU32 = NonZeroU32::new(1 << 20).expect("it is not zero"
 /// Mints dots for this node.
 #[derive(Debug)]
 pub(crate) struct Mint {
+    store: Store,
+    environment: Environment,
     lease: Mutex<CounterLease>,
     extending: tokio::sync::Mutex<()>,
-    actors: ArcSwap<BTreeMap<PartitionId, ActorId>>,
+    /// One for each vnode of this node; `None` while it is retired and has no successor.
+    actors: RwLock<BTreeMap<PartitionId, Option<ActorId>>>,
+    replacing: tokio::sync::Mutex<()>,
     /// Names the loose dots of writes for which this node only stands in; new at every start.
     visitor: ActorId,
-    retired: AtomicBool,
 }
 
 impl Mint {
-    /// Reads the lease and the actors of the node's own partitions, making new ones where needed.
-    pub(crate) async fn open(
-        store: &Store,
-        own: impl Iterator<Item = PartitionId>,
-        environment: &Environment,
-    ) -> Result<Self, StorageError> {
-        let leased = store.get(Keyspace::Meta, keys::META_LEASE)?;
-        let leased = leased
-            .and_then(|bytes| bytes.as_ref().try_into().ok())
-            .map_or(0, u64::from_be_bytes);
-        let keep = match store.recovery() {
-            Recovery::Clean => true,
+    /// Deletes all actors unless the store was closed in order and still has its lease. To be called
+    /// right after opening, before anything else can fail: a start that gives up later closes the
+    /// store in order, and the next one must not take it for clean with the old actors in it.
+    ///
+    /// # Errors
+    /// [`StorageError`] when that cannot be made durable; the store is not vouched for then.
+    pub(crate) async fn forget_unless_clean(store: &Store) -> Result<(), StorageError> {
+        match store.recovery() {
+            Recovery::Clean if read_lease(store)?.is_some() => return Ok(()),
+            // New, or a stranger to itself.
+            Recovery::Clean => {}
             Recovery::Unclean => {
                 info!("the last stop was not orderly: all vnodes take new actors");
-                false
             }
             Recovery::Suspect { why } => {
                 warn!(
                     why,
                     "the store may have lost something: all vnodes take new actors"
                 );
-                false
             }
-        };
+        }
+        store.vouch(false);
+        let actors = Scan::prefix(Keyspace::Meta, keys::META_ACTORS);
+        loop {
+            let mut batch = WriteBatch::new();
+            for row in store.scan(&actors)?.rows {
+                batch.delete(Keyspace::Meta, row.key);
+            }
+            if batch.is_empty() {
+                break;
+            }
+            store.commit(batch).await?;
+        }
+        store.vouch(true);
+        Ok(())
+    }
+
+    /// Reads the lease and the actors of the node's own partitions, making new ones where needed.
+    /// [`Mint::forget_unless_clean`] has gone before.
+    pub(crate) async fn open(
+        store: Store,
+        own: impl Iterator<Item = PartitionId>,
+        environment: Environment,
+    ) -> Result<Self, StorageError> {
+        let leased = read_lease(&store)?.unwrap_or(0);
         let mut actors = BTreeMap::new();
         let mut batch = WriteBatch::new();
         for partition in own {
             let key = keys::meta_actor(partition);
-            let known = if keep {
-                store.get(Keyspace::Meta, &key)?
-            } else {
-                None
-            };
+            let known = unless_damaged(store.get(Keyspace::Meta, &key))?;
             let known = known.and_then(|bytes| <[u8; 16]>::try_from(bytes.as_ref()).ok());
             let actor = known.unwrap_or_else(|| {
                 let made = environment.random_id();
                 batch.put(Keyspace::Meta, key, made.to_vec());
                 made
             });
-            actors.insert(partition, ActorId::from_bytes(actor));
+            actors.insert(partition, Some(ActorId::from_bytes(actor)));
         }
         if !batch.is_empty() {
             store.commit(batch).await?;
@@ -90,32 +105,46 @@ impl Mint {
         let mint = Self {
             lease: Mutex::new(CounterLease::after_unclean_stop(leased, LEASE_BLOCK)),
             extending: tokio::sync::Mutex::new(()),
-            actors: ArcSwap::from_pointee(actors),
+            actors: RwLock::new(actors),
+            replacing: tokio::sync::Mutex::new(()),
             visitor: ActorId::from_bytes(environment.random_id()),
-            retired: AtomicBool::new(false),
+            store,
+            environment,
         };
-        mint.extend(store).await?;
+        mint.extend().await?;
         Ok(mint)
     }
 
-    /// The actor of this node's vnode of a partition; `None` when it holds no copy.
-    pub(crate) fn actor(&self, partition: PartitionId) -> Option<ActorId> {
-        self.actors.load().get(&partition).copied()
+    /// The actor of this node's vnode of a partition; `None` when it holds no copy. A retired one is
+    /// replaced first, which takes a sync.
+    pub(crate) async fn actor(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Option<ActorId>, StorageError> {
+        let known = self.actors.read().get(&partition).copied();
+        match known {
+            None => Ok(None),
+            Some(Some(actor)) => Ok(Some(actor)),
+            Some(None) => {
+                let why = "a write of it left this node and did not reach its disk";
+                self.replace_actor(partition, None, why).await.map(Some)
+            }
+        }
     }
 
     /// A fresh dot of that actor.
-    pub(crate) async fn dot(&self, store: &Store, actor: ActorId) -> Result<Dot, StorageError> {
+    pub(crate) async fn dot(&self, actor: ActorId) -> Result<Dot, StorageError> {
         loop {
             if let Ok(counter) = self.lease.lock().issue() {
                 return Ok(Dot { actor, counter });
             }
-            self.extend(store).await?;
+            self.extend().await?;
         }
     }
 
     /// A fresh dot for a write that this node only stands in for.
-    pub(crate) async fn visitor_dot(&self, store: &Store) -> Result<Dot, StorageError> {
-        self.dot(store, self.visitor).await
+    pub(crate) async fn visitor_dot(&self) -> Result<Dot, StorageError> {
+        self.dot(self.visitor).await
     }
 
     /// Whether a dot of one of our actors, met elsewhere, can have come from here.
@@ -123,46 +152,56 @@ impl Mint {
         self.lease.lock().was_issued(counter)
     }
 
-    /// Gives a vnode a new actor: what its old one said can no longer be trusted.
+    /// Gives a vnode a new actor, durably, because what `stale` said can no longer be trusted. Whoever
+    /// acts on a key holds its guard since before it learnt of `stale`; a successor that somebody else
+    /// has made meanwhile will then do as well, for it has written nothing under that key.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the new one is not on disk. The old one must not be used all the same.
     pub(crate) async fn replace_actor(
         &self,
-        store: &Store,
         partition: PartitionId,
-        environment: &Environment,
-    ) -> Result<(), StorageError> {
-        let made = environment.random_id();
+        stale: Option<ActorId>,
+        why: &'static str,
+    ) -> Result<ActorId, StorageError> {
+        let _one_at_a_time = self.replacing.lock().await;
+        let known = self.actors.read().get(&partition).copied().flatten();
+        if let Some(successor) = known.filter(|_| known != stale) {
+            return Ok(successor);
+        }
+        let made = self.environment.random_id();
         let mut batch = WriteBatch::new();
         batch.put(Keyspace::Meta, keys::meta_actor(partition), made.to_vec());
-        store.commit(batch).await?;
-        self.actors.rcu(|actors| {
-            let mut actors = BTreeMap::clone(actors);
-            actors.insert(partition, ActorId::from_bytes(made));
-            Arc::new(actors)
-        });
-        warn!(
-            partition = partition.0,
-            "a vnode took a new actor: its store had been rolled back"
-        );
-        Ok(())
+        self.store.commit(batch.using_reserve()).await?;
+        let actor = ActorId::from_bytes(made);
+        let mut actors = self.actors.write();
+        actors.insert(partition, Some(actor));
+        if actors.values().all(Option::is_some) {
+            self.store.vouch(true);
+        }
+        drop(actors);
+        warn!(partition = partition.0, why, "a vnode took a new actor");
+        Ok(actor)
     }
 
-    /// Takes a vnode's actor away until the next start, which gives it a new one: a write of it left
-    /// this node and did not reach its own disk. Until then its writes get loose dots.
-    pub(crate) fn retire(&self, partition: PartitionId) {
-        self.retired.store(true, Ordering::Release);
-        self.actors.rcu(|actors| {
-            let mut actors = BTreeMap::clone(actors);
-            actors.remove(&partition);
-            Arc::new(actors)
-        });
+    /// Takes an actor out of use: a write of it left this node and did not reach its own disk. The
+    /// next write of its vnode makes a new one; until then no stop of this node is a clean one.
+    pub(crate) fn retire(&self, actor: ActorId) {
+        let mut actors = self.actors.write();
+        let held = actors.values_mut().find(|held| **held == Some(actor));
+        if let Some(held) = held {
+            *held = None;
+            self.store.vouch(false);
+        }
     }
 
-    /// Whether an orderly stop may vouch for the actors on disk.
-    pub(crate) fn may_stop_clean(&self) -> bool {
-        !self.retired.load(Ordering::Acquire)
+    /// How many vnodes wait for a new actor.
+    pub(crate) fn retired_count(&self) -> usize {
+        let actors = self.actors.read();
+        actors.values().filter(|actor| actor.is_none()).count()
     }
 
-    async fn extend(&self, store: &Store) -> Result<(), StorageError> {
+    async fn extend(&self) -> Result<(), StorageError> {
         let _one_at_a_time = self.extending.lock().await;
         let upto = {
             let lease = self.lease.lock();
@@ -178,8 +217,31 @@ impl Mint {
             keys::META_LEASE,
             upto.to_be_bytes().to_vec(),
         );
-        store.commit(batch).await?;
+        self.store.commit(batch.using_reserve()).await?;
         self.lease.lock().extend(upto);
         Ok(())
     }
 }
+
+/// The end of the counter lease; `None` when there is none, or none that can be read.
+fn read_lease(store: &Store) -> Result<Option<u64>, StorageError> {
+    let leased = unless_damaged(store.get(Keyspace::Meta, keys::META_LEASE))?;
+    Ok(leased
+        .and_then(|bytes| bytes.as_ref().try_into().ok())
+        .map(u64::from_be_bytes))
+}
+
+/// What is damaged counts as missing: new names need nothing of the old ones.
+fn unless_damaged<T>(read: Result<Option<T>, StorageError>) -> Result<Option<T>, StorageError> {
+    match read {
+        Err(cause @ StorageError::Corrupt { .. }) => {
+            error!(%cause, "a name of this store is damaged and made anew");
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+#[path = "mint_test.rs"]
+mod tests;

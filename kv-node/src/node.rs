@@ -1,8 +1,8 @@
 //! Starting and stopping a node.
 //!
-//! The order of starting: data directory, identity, counter lease, parts, ports, links. Nothing
-//! listens before the identity is on disk. The order of stopping: no new requests, peers told, work
-//! under way finished within a bound, ports closed, store closed.
+//! The order of starting: data directory, distrust of what was not closed in order, identity, counter
+//! lease, parts, ports, links. Nothing listens before the identity is on disk. The order of stopping:
+//! no new requests, peers told, work under way finished within a bound, ports closed, store closed.
 
 use std::{
     net::SocketAddr,
@@ -173,6 +173,7 @@ impl Node {
         let probes = listen(&section, "http", &section.http).await?;
         let engine = config.engine_of(&section);
         let store = Store::open(store_options(&config, engine, data))?;
+        Mint::forget_unless_clean(&store).await?;
         let (identity, layout) = Identity::open(&store, &genesis, &name, &environment).await?;
         info!(node = name, engine = engine.as_str(), recovery = ?store.recovery(), "store is open");
         let draining = CancellationToken::new();
@@ -241,13 +242,14 @@ impl Node {
                 server.abort();
             }
         }
-        if self.core.mint.may_stop_clean() {
-            self.core.store.close().await?;
-        } else {
+        let retired = self.core.mint.retired_count();
+        if retired > 0 {
             warn!(
-                "a write left this node without reaching its disk: the next start takes new actors"
+                retired,
+                "writes left this node without reaching its disk: the next start takes new actors"
             );
         }
+        self.core.store.close().await?;
         info!(node = self.core.name, "stopped");
         Ok(())
     }
@@ -387,7 +389,8 @@ impl Parts<'_> {
         } = self;
         let limits = Arc::new(config.limits.clone());
         let guards = Arc::new(KeyGuards::new());
-        let mint = Mint::open(&store, layout.partitions_of(identity.node), &environment).await?;
+        let own = layout.partitions_of(identity.node);
+        let mint = Arc::new(Mint::open(store.clone(), own, environment.clone()).await?);
         let catalogue = Catalogue::open(store.clone(), layout.replicas_n())?;
         let others = layout
             .members()
@@ -409,17 +412,16 @@ impl Parts<'_> {
             HealthBoard::new(&config.failure_detection),
             peers,
         ));
-        let records = Arc::new(Records::new(store.clone(), Arc::clone(&guards)));
+        let records = Records::new(store.clone(), Arc::clone(&guards), Arc::clone(&mint));
+        let records = Arc::new(records);
         let hints = HintSpace::open(store.clone(), Arc::clone(&guards), limits.hints_bytes_max)?;
         let hints = Arc::new(hints);
         let groups = Arc::new(GroupStore::open(store.clone(), guards).await?);
-        let mint = Arc::new(mint);
         let siblings = Coordinator::new(
             Arc::clone(&cluster),
             Arc::clone(&records),
             Arc::clone(&hints),
             Arc::clone(&mint),
-            store.clone(),
             Arc::clone(&limits),
             tasks.clone(),
         );

@@ -1,7 +1,11 @@
 //! Delivers hints to a primary that is back, gently: a node that just came up is easily knocked over again.
+//!
+//! Shape: goes round the hints of its target in key order. A hint that is not taken costs a rest, and the
+//! round goes on behind it, so that one that can never be taken holds up nobody else.
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use metrics::counter;
 use souk_kv_core::hint::{HandoffPacer, PacerBounds};
@@ -34,12 +38,15 @@ pub(crate) struct Handoff {
 pub(crate) async fn handoff_loop(handoff: Handoff, target: NodeId, stop: CancellationToken) {
     let mut pacer =
         HandoffPacer::new(PacerBounds::default()).expect("the default bounds are valid");
+    let mut place = None;
     while !stop.is_cancelled() {
         let has_hints = handoff.hints.totals().contains_key(&target);
         if has_hints && handoff.cluster.is_up(target) {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = deliver_all(&handoff, target, &mut pacer) => {}
+                () = deliver_some(&handoff.hints, target, &mut place, &mut pacer, |hint| {
+                    deliver(&handoff, target, hint)
+                }) => {}
             }
         }
         tokio::select! {
@@ -50,59 +57,82 @@ pub(crate) async fn handoff_loop(handoff: Handoff, target: NodeId, stop: Cancell
     }
 }
 
-async fn deliver_all(handoff: &Handoff, target: NodeId, pacer: &mut HandoffPacer) {
+/// Delivers from `place` on until one is not taken or the end is reached, and leaves in `place` the key
+/// behind which to go on; `None` is the start.
+async fn deliver_some<F: Future<Output = bool>>(
+    hints: &HintSpace,
+    target: NodeId,
+    place: &mut Option<Bytes>,
+    pacer: &mut HandoffPacer,
+    deliver: impl Fn(StoredHint) -> F,
+) {
     let mut delivered: u64 = 0;
-    let mut after = None;
     loop {
-        let page = match handoff.hints.page(target, after.as_deref(), PAGE) {
-            Ok(page) if page.is_empty() => break,
+        let page = match hints.page(target, place.as_deref(), PAGE) {
             Ok(page) => page,
             Err(cause) => {
                 warn!(%cause, "hints cannot be read");
                 return;
             }
         };
-        after = page.last().map(|hint| hint.key.encode());
-        let (arrived, all_arrived) = deliver_page(handoff, target, page, pacer).await;
-        delivered += arrived;
-        if !all_arrived {
+        for damaged in &page.damaged {
+            if let Err(cause) = hints.discard_damaged(damaged).await {
+                warn!(%cause, "a damaged hint could not be removed");
+            }
+        }
+        let sent = deliver_page(page.hints, pacer, &deliver).await;
+        delivered += sent.delivered;
+        if let Some(stopped_at) = sent.stopped_at {
+            *place = Some(stopped_at);
             sleep(REST).await;
+            break;
+        }
+        *place = page.next;
+        if place.is_none() {
             break;
         }
     }
     if delivered > 0 {
         counter!("souk_hints_delivered_total").increment(delivered);
-        info!(target = target.0, delivered, "hints delivered");
+        info!(target_node = target.0, delivered, "hints delivered");
     }
 }
 
-/// How many of a page arrived, and whether all did.
-async fn deliver_page(
-    handoff: &Handoff,
-    target: NodeId,
+/// What became of a page.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sent {
+    delivered: u64,
+    /// The last hint that was tried, if any was not taken.
+    stopped_at: Option<Bytes>,
+}
+
+/// Sends hints in order, as many at once as the pace allows; after a failure no further ones.
+async fn deliver_page<F: Future<Output = bool>>(
     page: Vec<StoredHint>,
     pacer: &mut HandoffPacer,
-) -> (u64, bool) {
+    deliver: impl Fn(StoredHint) -> F,
+) -> Sent {
     let mut waiting = page.into_iter().peekable();
     let mut on_the_way = FuturesUnordered::new();
-    let mut delivered = 0;
-    let mut failed = false;
+    let mut sent = Sent::default();
+    let mut last_tried = None;
     loop {
-        while !failed && waiting.peek().is_some() && pacer.try_send() {
+        while sent.stopped_at.is_none() && waiting.peek().is_some() && pacer.try_send() {
             if let Some(hint) = waiting.next() {
-                on_the_way.push(deliver(handoff, target, hint));
+                last_tried = Some(hint.key.encode());
+                on_the_way.push(deliver(hint));
             }
         }
         match on_the_way.next().await {
             Some(true) => {
                 pacer.on_delivered();
-                delivered += 1;
+                sent.delivered += 1;
             }
             Some(false) => {
                 pacer.on_timeout();
-                failed = true;
+                sent.stopped_at.clone_from(&last_tried);
             }
-            None => return (delivered, !failed),
+            None => return sent,
         }
     }
 }
@@ -128,8 +158,77 @@ async fn deliver(handoff: &Handoff, target: NodeId, hint: StoredHint) -> bool {
         },
         Ok(_) => false,
         Err(cause) => {
-            debug!(target = target.0, %cause, "a hint was not taken");
+            debug!(target_node = target.0, %cause, "a hint was not taken");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use parking_lot::Mutex;
+    use souk_kv_core::{
+        causality::{MergeMode, Record},
+        hint::HintKey,
+    };
+    use souk_kv_proto::convert::causality::encode_record;
+    use souk_kv_storage::{MemoryDisk, Store, StoreOptions};
+
+    use super::*;
+    use crate::guard::KeyGuards;
+
+    const TARGET: NodeId = NodeId(2);
+
+    async fn hints(count: u8) -> HintSpace {
+        let store =
+            Store::open(StoreOptions::memory(MemoryDisk::new())).expect("an empty store opens");
+        let guards = Arc::new(KeyGuards::new());
+        let hints = HintSpace::open(store, guards, 1 << 20).expect("nothing to count");
+        for number in 0..count {
+            let record = encode_record(&Record::default(), MergeMode::Siblings);
+            hints
+                .keep(TARGET, vec![number].into(), record)
+                .await
+                .expect("there is room");
+        }
+        hints
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hints_that_are_never_taken_hold_up_nobody() {
+        async fn check(refused: &[u8]) {
+            let hints = hints(9).await;
+            let mut pacer = HandoffPacer::new(PacerBounds::default()).expect("valid");
+            let mut place = None;
+            let tried = Mutex::new(BTreeSet::new());
+            for _ in 0..=2 * refused.len() {
+                deliver_some(&hints, TARGET, &mut place, &mut pacer, |hint| {
+                    tried.lock().insert(hint.key.clone());
+                    let hints = &hints;
+                    async move {
+                        let taken = !refused.contains(&hint.key.key[0]);
+                        if taken {
+                            hints.remove(&hint).await.expect("it can be removed");
+                        }
+                        taken
+                    }
+                })
+                .await;
+            }
+            let left = hints.page(TARGET, None, PAGE).expect("it can be read");
+            let left: Vec<u8> = left.hints.iter().map(|hint| hint.key.key[0]).collect();
+            assert_eq!(left, refused);
+            let all = (0..9).map(|number| HintKey {
+                target: TARGET,
+                key: vec![number].into(),
+            });
+            assert_eq!(tried.into_inner(), all.collect());
+        }
+        check(&[]).await;
+        check(&[0]).await;
+        check(&[0, 1, 4]).await;
+        check(&[8]).await;
     }
 }

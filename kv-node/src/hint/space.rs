@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use metrics::gauge;
+use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use souk_kv_core::{
     causality::MergeMode,
@@ -45,6 +45,16 @@ pub(crate) struct HintSpace {
 struct Totals {
     budget: HintBudget,
     by_target: BTreeMap<NodeId, HintTotals>,
+}
+
+/// Some hints for one target.
+#[derive(Debug, Default)]
+pub(super) struct HintPage {
+    pub(super) hints: Vec<StoredHint>,
+    /// Hints that fail their checksum.
+    pub(super) damaged: Vec<HintKey>,
+    /// Behind which key the next page starts; `None` after the last hint.
+    pub(super) next: Option<Bytes>,
 }
 
 /// A hint to deliver.
@@ -115,21 +125,15 @@ impl HintSpace {
         }
         .encode();
         let _guard = self.guards.lock(&key).await;
-        let stored = self.read(&key)?;
-        let old = stored.as_ref().map(|stored| size(&key, stored.len()));
-        let local = match stored.map(decode_record) {
-            None => Local {
-                record: Default::default(),
-                is_whole: true,
-            },
-            Some(Ok((record, _))) => Local {
-                record,
-                is_whole: true,
-            },
-            Some(Err(_)) => Local {
-                record: Default::default(),
-                is_whole: false,
-            },
+        let (local, old) = match self.store.get(Keyspace::Hints, &key) {
+            Ok(Some(stored)) if stored == record => return Ok(()),
+            Ok(stored) => {
+                let old = stored.as_ref().map(|stored| size(&key, stored.len()));
+                (Local::of(stored), old)
+            }
+            // Overwritten: what it held is on the nodes that took the write.
+            Err(StorageError::Corrupt { .. }) => (Local::damaged(), Some(size(&key, 0))),
+            Err(cause) => return Err(cause.into()),
         };
         let Some(merged) = merged(local, arrived, record, mode) else {
             return Ok(());
@@ -147,7 +151,8 @@ impl HintSpace {
         Ok(())
     }
 
-    /// What all hints for a key hold together, encoded; empty when there is none.
+    /// What all hints for a key hold together, encoded; empty when there is none. A damaged one is an
+    /// error: without it the answer might lack a write that counts on it.
     pub(crate) fn read_any(&self, store_key: &[u8]) -> Result<Bytes, RequestError> {
         let targets: Vec<NodeId> = self.totals.lock().by_target.keys().copied().collect();
         let mut found: Option<(souk_kv_core::causality::Record, MergeMode)> = None;
@@ -157,7 +162,7 @@ impl HintSpace {
                 key: Bytes::copy_from_slice(store_key),
             }
             .encode();
-            let Some(bytes) = self.read(&key)? else {
+            let Some(bytes) = self.store.get(Keyspace::Hints, &key)? else {
                 continue;
             };
             let (record, mode) = decode_record(bytes).map_err(|cause| RequestError::Corrupt {
@@ -185,20 +190,47 @@ impl HintSpace {
         target: NodeId,
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<StoredHint>, StorageError> {
+    ) -> Result<HintPage, StorageError> {
         let mut scan = Scan::prefix(Keyspace::Hints, HintKey::prefix(target)).limit(limit);
         if let Some(after) = after {
             scan = scan.after(after);
         }
-        let mut hints = Vec::new();
-        for row in self.store.scan(&scan)?.rows {
+        let mut found = HintPage::default();
+        let page = self.store.scan(&scan)?;
+        if page.more {
+            found.next = page.rows.last().map(|row| row.key.clone());
+        }
+        for row in page.rows {
             match (HintKey::decode(&row.key), row.value) {
-                (Ok(key), Ok(record)) => hints.push(StoredHint { key, record }),
-                (Ok(_), Err(cause)) => warn!(%cause, "a hint is damaged and cannot be delivered"),
+                (Ok(key), Ok(record)) => found.hints.push(StoredHint { key, record }),
+                (Ok(key), Err(_)) => found.damaged.push(key),
                 (Err(cause), _) => warn!(%cause, "a key in the hint space is damaged"),
             }
         }
-        Ok(hints)
+        Ok(found)
+    }
+
+    /// Drops a hint that fails its checksum: there is nothing in it to deliver. False if it was
+    /// written anew meanwhile.
+    pub(super) async fn discard_damaged(&self, damaged: &HintKey) -> Result<bool, StorageError> {
+        let key = damaged.encode();
+        let _guard = self.guards.lock(&key).await;
+        match self.store.get(Keyspace::Hints, &key) {
+            Err(StorageError::Corrupt { .. }) => {}
+            Err(cause) => return Err(cause),
+            Ok(_) => return Ok(false),
+        }
+        let bytes = size(&key, 0);
+        let mut batch = WriteBatch::new();
+        batch.delete(Keyspace::Hints, key);
+        self.store.commit(batch).await?;
+        self.resize(damaged.target, Some(bytes), None).ok();
+        counter!("souk_hints_damaged_total").increment(1);
+        warn!(
+            target_node = damaged.target.0,
+            "a hint was damaged and is dropped: its target gets the write from the nodes that took it"
+        );
+        Ok(true)
     }
 
     /// Removes a delivered hint, unless something was merged into it meanwhile.
@@ -216,14 +248,6 @@ impl HintSpace {
         Ok(())
     }
 
-    fn read(&self, key: &[u8]) -> Result<Option<Bytes>, RequestError> {
-        match self.store.get(Keyspace::Hints, key) {
-            // A damaged hint is overwritten: what it held is on the nodes that took the write.
-            Err(StorageError::Corrupt { .. }) => Ok(None),
-            other => Ok(other?),
-        }
-    }
-
     fn resize(
         &self,
         target: NodeId,
@@ -231,19 +255,21 @@ impl HintSpace {
         new: Option<u64>,
     ) -> Result<(), RequestError> {
         let mut totals = self.totals.lock();
-        totals
-            .budget
+        let Totals { budget, by_target } = &mut *totals;
+        budget
             .resize(old.unwrap_or(0), new.unwrap_or(0))
             .map_err(|_| RequestError::Overloaded {
                 what: "the hint space is full",
                 retry_after_ms: 1000,
             })?;
-        let entry = totals.by_target.entry(target).or_default();
+        let entry = by_target.entry(target).or_default();
         entry.bytes = (entry.bytes + new.unwrap_or(0)).saturating_sub(old.unwrap_or(0));
         entry.count =
             (entry.count + u64::from(new.is_some())).saturating_sub(u64::from(old.is_some()));
         if entry.count == 0 {
-            totals.by_target.remove(&target);
+            // What damage made uncountable goes with the last hint.
+            budget.release(entry.bytes);
+            by_target.remove(&target);
         }
         gauge!("souk_hints_bytes").set(totals.budget.used_bytes() as f64);
         gauge!("souk_hints_count").set(
@@ -259,4 +285,113 @@ impl HintSpace {
 
 fn size(key: &[u8], value_bytes: usize) -> u64 {
     (key.len() + value_bytes) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use souk_kv_core::causality::{
+        ActorId, CausalContext, ContentType, Dot, Mint, NewWrite, Record, RequestId, Stamp, Value,
+    };
+    use souk_kv_storage::{MemoryDisk, StoreOptions};
+
+    use super::*;
+
+    const TARGET: NodeId = NodeId(2);
+
+    fn record(counter: u64) -> Bytes {
+        let dot = Dot {
+            actor: ActorId::from_bytes([7; 16]),
+            counter,
+        };
+        let write = NewWrite {
+            request: RequestId {
+                client: [1; 16],
+                sequence: counter,
+            },
+            stamp: Stamp::next(counter, None),
+            expires_unix_ms: None,
+            value: Some(Value::new(ContentType::octets(), vec![0; 4000].into())),
+        };
+        let mut record = Record::default();
+        record
+            .put(
+                MergeMode::Siblings,
+                &CausalContext::new(),
+                dot,
+                Mint::Loose,
+                write,
+                0,
+            )
+            .expect("the dot is fresh");
+        encode_record(&record, MergeMode::Siblings)
+    }
+
+    fn open(disk: &MemoryDisk) -> HintSpace {
+        let store = Store::open(StoreOptions::memory(disk.clone())).expect("it opens");
+        HintSpace::open(store, Arc::new(KeyGuards::new()), 1 << 20).expect("it can be counted")
+    }
+
+    /// A hint space with one hint, which is damaged.
+    async fn damaged() -> HintSpace {
+        let disk = MemoryDisk::new();
+        let hints = open(&disk);
+        let key = Bytes::from_static(b"cart");
+        hints
+            .keep(TARGET, key, record(1))
+            .await
+            .expect("there is room");
+        // Values flip once they have left the log, which is when it has grown long.
+        let mut batch = WriteBatch::new();
+        batch.put(Keyspace::Meta, "filler", vec![1; 5 << 20]);
+        hints.store.commit(batch).await.expect("there is room");
+        for seed in 0..50 {
+            disk.flip_bit(seed);
+            let hints = open(&disk);
+            let page = hints.page(TARGET, None, 10).expect("it can be read");
+            if page.damaged.len() == 1 {
+                return hints;
+            }
+        }
+        panic!("no flip of a bit damaged the hint");
+    }
+
+    fn used(hints: &HintSpace) -> u64 {
+        hints.totals.lock().budget.used_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_damaged_hint_is_dropped_and_counted_out() {
+        let hints = damaged().await;
+        assert!(hints.read_any(b"cart").is_err(), "it is not taken for none");
+        let page = hints.page(TARGET, None, 10).expect("it can be read");
+        // As if it had been counted whole, before the damage.
+        hints.resize(TARGET, Some(0), Some(4000)).expect("room");
+        let dropped = hints.discard_damaged(&page.damaged[0]).await;
+        assert!(dropped.expect("it can be removed"));
+        assert_eq!(hints.totals(), BTreeMap::new());
+        assert_eq!(used(&hints), 0);
+        let page = hints.page(TARGET, None, 10).expect("it can be read");
+        assert!(page.hints.is_empty() && page.damaged.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_hint_kept_over_a_damaged_one_is_one_hint() {
+        let hints = damaged().await;
+        let stale = hints
+            .page(TARGET, None, 10)
+            .expect("it can be read")
+            .damaged;
+        hints
+            .keep(TARGET, Bytes::from_static(b"cart"), record(2))
+            .await
+            .expect("there is room");
+        assert_eq!(hints.totals()[&TARGET].count, 1);
+        let dropped = hints.discard_damaged(&stale[0]).await;
+        assert!(!dropped.expect("it can be read"), "it is good again");
+        let page = hints.page(TARGET, None, 10).expect("it can be read");
+        assert_eq!(page.hints.len(), 1);
+        hints.remove(&page.hints[0]).await.expect("it can be");
+        assert_eq!(hints.totals(), BTreeMap::new());
+        assert_eq!(used(&hints), 0);
+    }
 }

@@ -12,7 +12,7 @@ use souk_kv_core::{
 };
 use souk_kv_proto::{
     convert::causality::{decode_record, encode_record},
-    kv::{ExplainReplica, RequestOptions},
+    kv::{ErrorCode, ExplainReplica, RequestOptions},
     peer::{ReadRecord, WriteRecord, peer_message::Body},
 };
 use souk_ring::NodeId;
@@ -23,7 +23,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::request::{Coordinator, REPLICA_TIMEOUT, RecordPlace, read_quorum};
-use crate::error::RequestError;
+use crate::{cluster::Cluster, error::RequestError, peer::PeerError};
 
 /// A second replica is asked when the first ones take longer than this.
 const HEDGE_AFTER: Duration = Duration::from_millis(30);
@@ -38,11 +38,23 @@ pub(crate) struct GetOutcome {
     pub(crate) repairs_started: u32,
 }
 
-/// An empty record when the replica has none; `None` when it gave no usable answer.
-type Reply = Option<Record>;
+/// A replica's record, empty when it has none.
+type Reply = Result<Record, NoReply>;
+
+/// Why a replica counts for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoReply {
+    /// Its record is damaged, and is to be mended.
+    Damaged,
+    /// No usable answer.
+    Failed,
+}
 
 struct Replies {
     asked: FuturesUnordered<BoxFuture<'static, (NodeId, bool, Reply)>>,
+    whole: usize,
+    /// Primaries whose record is damaged.
+    damaged: Vec<NodeId>,
     explain: Option<Vec<ExplainReplica>>,
     started: Instant,
 }
@@ -68,6 +80,8 @@ impl Coordinator {
         let (get, actions) = GetCoordinator::start(request, |node| self.cluster.health_of(node));
         let replies = Replies {
             asked: FuturesUnordered::new(),
+            whole: 0,
+            damaged: Vec::new(),
             explain: options.explain.then(Vec::new),
             started,
         };
@@ -117,8 +131,7 @@ impl Coordinator {
                     GetAction::Answer(given) => answer = Some(given),
                     GetAction::RepairStale { nodes } => {
                         repairs = nodes.len();
-                        let record = encode_record(get.merged(), place.bucket.merge_mode());
-                        self.repair(&place.store_key, record, &nodes);
+                        self.repair(&place, get.merged(), &nodes);
                     }
                 }
             }
@@ -131,15 +144,16 @@ impl Coordinator {
                 let _ = sender.send(outcome(answer, get.merged(), explain, repairs, waited));
             }
             if get.is_finished() {
+                self.mend_damaged(&place, get.merged(), &replies);
                 return;
             }
             pending = tokio::select! {
                 biased;
                 Some((node, is_fallback, reply)) = replies.asked.next() => {
-                    replies.note(self.name_of(node), is_fallback, reply.is_some());
+                    replies.note(&self.cluster, node, is_fallback, &reply);
                     match reply {
-                        Some(record) => get.on_reply(node, Some(record)),
-                        None => get.on_failed(node),
+                        Ok(record) => get.on_reply(node, Some(record)),
+                        Err(_) => get.on_failed(node),
                     }
                 }
                 () = sleep_until(hedge_at), if sender.is_some() && hedge_at < deadline => {
@@ -178,10 +192,18 @@ impl Coordinator {
                 .await
             {
                 Ok(Body::RecordReply(reply)) => decode(reply.record),
-                Ok(_) => None,
+                Ok(_) => Err(NoReply::Failed),
+                Err(PeerError::Remote(error)) if error.code() == ErrorCode::Corrupt => {
+                    warn!(
+                        node = node.0,
+                        cause = error.message,
+                        "a replica's record is damaged"
+                    );
+                    Err(NoReply::Damaged)
+                }
                 Err(cause) => {
                     debug!(node = node.0, %cause, "a replica gave no answer to a read");
-                    None
+                    Err(NoReply::Failed)
                 }
             };
             (node, with_hints, reply)
@@ -198,13 +220,29 @@ impl Coordinator {
             Ok(bytes) => decode(bytes),
             Err(cause) => {
                 warn!(%cause, "a local record cannot be read; its replicas are asked instead");
-                None
+                if cause.code() == ErrorCode::Corrupt {
+                    Err(NoReply::Damaged)
+                } else {
+                    Err(NoReply::Failed)
+                }
             }
         }
     }
 
+    /// Replaces damaged copies by what the others hold, if as many answered as see every acknowledged
+    /// write. With fewer the damage stays: a replica that fails to answer is better than one that has
+    /// forgotten a write and counts.
+    fn mend_damaged(&self, place: &RecordPlace, merged: &Record, replies: &Replies) {
+        let enough = usize::from(place.bucket.quorums.read_quorum());
+        if !replies.damaged.is_empty() && replies.whole >= enough && !merged.is_empty() {
+            self.repair(place, merged, &replies.damaged);
+        }
+    }
+
     /// Sends what was merged to replicas that lacked some of it.
-    fn repair(&self, store_key: &Bytes, record: Bytes, nodes: &[NodeId]) {
+    fn repair(&self, place: &RecordPlace, merged: &Record, nodes: &[NodeId]) {
+        let store_key = &place.store_key;
+        let record = encode_record(merged, place.bucket.merge_mode());
         for &node in nodes {
             let Ok(permit) = Arc::clone(&self.repairs).try_acquire_owned() else {
                 counter!("souk_read_repairs_skipped_total").increment(1);
@@ -239,22 +277,25 @@ impl Coordinator {
             });
         }
     }
-
-    fn name_of(&self, node: NodeId) -> String {
-        self.cluster
-            .layout()
-            .member(node)
-            .map_or_else(|| node.0.to_string(), |member| member.name.to_string())
-    }
 }
 
 impl Replies {
-    fn note(&mut self, node: String, fallback: bool, answered: bool) {
+    fn note(&mut self, cluster: &Cluster, node: NodeId, fallback: bool, reply: &Reply) {
+        let state = match reply {
+            Ok(_) => "answered",
+            Err(NoReply::Damaged) => "damaged",
+            Err(NoReply::Failed) => "failed",
+        };
+        self.whole += usize::from(reply.is_ok());
+        // What a stand-in holds is a hint, which is mended by being kept anew.
+        if *reply == Err(NoReply::Damaged) && !fallback {
+            self.damaged.push(node);
+        }
         let after = self.started.elapsed();
         if let Some(explain) = &mut self.explain {
             explain.push(ExplainReplica {
-                node,
-                state: if answered { "answered" } else { "failed" }.to_owned(),
+                node: name_of(cluster, node),
+                state: state.to_owned(),
                 fallback,
                 after_us: u64::try_from(after.as_micros()).unwrap_or(u64::MAX),
             });
@@ -262,15 +303,22 @@ impl Replies {
     }
 }
 
+fn name_of(cluster: &Cluster, node: NodeId) -> String {
+    cluster
+        .layout()
+        .member(node)
+        .map_or_else(|| node.0.to_string(), |member| member.name.to_string())
+}
+
 fn decode(record: Bytes) -> Reply {
     if record.is_empty() {
-        return Some(Record::default());
+        return Ok(Record::default());
     }
     match decode_record(record) {
-        Ok((record, _)) => Some(record),
+        Ok((record, _)) => Ok(record),
         Err(cause) => {
             warn!(%cause, "a replica's record cannot be decoded");
-            None
+            Err(NoReply::Damaged)
         }
     }
 }

@@ -7,8 +7,8 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use metrics::counter;
 use souk_kv_core::{
     causality::{
-        CausalContext, Dot, MergeMode, Mint as MintKind, NewWrite, PutEffect, PutError, Record,
-        RequestId, Stamp, Value,
+        ActorId, CausalContext, Dot, MergeMode, Mint as MintKind, NewWrite, PutEffect, PutError,
+        Record, RequestId, Stamp, Value,
     },
     outcome::Outcome,
     quorum::{PutAction, PutActions, PutAnswer, PutCoordinator, PutRequest},
@@ -18,21 +18,26 @@ use souk_kv_proto::{
     kv::RequestOptions,
     peer::{StoreHint, WriteRecord, peer_message::Body},
 };
+use souk_kv_storage::{Commit, StorageError};
 use souk_ring::NodeId;
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tracing::{debug, warn};
 
 use super::{
-    records::Local,
-    request::{Coordinator, REPLICA_TIMEOUT, RecordPlace, write_quorum},
+    records::{Local, OVER_DAMAGE, Space},
+    request::{Coordinator, DiskRefusal, REPLICA_TIMEOUT, RecordPlace, write_quorum},
 };
 use crate::{cluster::Mode, error::RequestError, guard::KeyGuard, peer::PeerError};
 
-/// A record of siblings larger than this takes no further write that does not replace some of them.
+/// No write makes a record larger than this, its context included; merging may.
 const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// After its disk refused a write that was sent already, a node coordinates no more of them for this
+/// long: each such refusal costs its vnode an actor, and an actor costs every record an entry.
+const DISK_REST: Duration = Duration::from_secs(1);
 
 /// A write as a client wants it.
 #[derive(Debug)]
@@ -64,13 +69,28 @@ enum Stored {
     Silent,
 }
 
-/// The record to send, and what holds its key until it is on the local disk.
+/// The record to send.
 struct Prepared {
     context: CausalContext,
     encoded: Bytes,
     /// `None` when this node only stands in: it has no copy of its own to write.
-    guard: Option<KeyGuard>,
-    /// Nothing changed here: the request had been run before.
+    own: Option<OwnCopy>,
+}
+
+/// This node's own copy, on its way to the disk.
+struct OwnCopy {
+    /// Holds the key until the disk has it.
+    guard: KeyGuard,
+    actor: ActorId,
+    /// `None` when nothing changed here: the request had been run before.
+    commit: Option<Commit>,
+}
+
+/// A record with the write in it.
+struct Written {
+    record: Record,
+    /// Covers the write and what it had seen.
+    context: CausalContext,
     is_replay: bool,
 }
 
@@ -98,7 +118,18 @@ impl Coordinator {
                 needed: needed.into(),
             });
         }
-        let prepared = self.prepare(place, write).await?;
+        let started = Instant::now();
+        let prepared = timeout_at(deadline, self.prepare(place, write))
+            .await
+            .unwrap_or_else(|_| {
+                Err(RequestError::Timeout {
+                    answered: 0,
+                    needed: request.write_quorum.into(),
+                    waited_ms: millis(started.elapsed()),
+                    mend: "nothing was written: the disk of the node is slow or the key is busy, try again",
+                    outcome: Outcome::NotApplied,
+                })
+            })?;
         let context = prepared.context.clone();
         let (sender, receiver) = oneshot::channel();
         // A task of its own: the write goes on when its caller has gone away.
@@ -106,35 +137,64 @@ impl Coordinator {
             .clone()
             .run_put(put, actions, place.clone(), prepared, deadline, sender);
         self.tasks.spawn(run);
-        let started = Instant::now();
         let answer = receiver
             .await
             .map_err(|_| RequestError::Internal("a put ended without an answer".to_owned()))?;
         outcome(answer, context, started.elapsed())
     }
 
-    /// Names the write and builds the record that holds it.
+    /// Names the write, builds the record that holds it, and hands that to the own disk. When this fails,
+    /// nothing has been written or sent, and nothing will be.
     async fn prepare(
         &self,
         place: &RecordPlace,
         write: WriteRequest,
     ) -> Result<Prepared, RequestError> {
         let now_ms = self.cluster.environment.unix_ms();
+        let mode = place.bucket.merge_mode();
         if !place.primaries().contains(&self.cluster.node) {
-            let dot = self.mint.visitor_dot(&self.store).await?;
-            let local = Local {
-                record: Record::default(),
-                is_whole: false,
-            };
-            return self.write_into(place, local, write, dot, MintKind::Loose, now_ms, None);
+            let dot = self.mint.visitor_dot().await?;
+            let written = self.write_into(
+                place,
+                Record::default(),
+                write,
+                dot,
+                MintKind::Loose,
+                now_ms,
+            )?;
+            return Ok(Prepared {
+                context: written.context,
+                encoded: encode_record(&written.record, mode),
+                own: None,
+            });
         }
+        let space = match write.value {
+            Some(_) => Space::Ordinary,
+            None => Space::Reserve,
+        };
         let guard = self.records.lock(&place.store_key).await;
         let local = self.records.read_for_change(&place.store_key)?;
         let (dot, kind) = self.name(place, &local, &write.observed).await?;
-        self.write_into(place, local, write, dot, kind, now_ms, Some(guard))
+        let written = self.write_into(place, local.record, write, dot, kind, now_ms)?;
+        let encoded = encode_record(&written.record, mode);
+        let commit = if written.is_replay {
+            None
+        } else {
+            Some(self.submit(place, encoded.clone(), space)?)
+        };
+        let own = OwnCopy {
+            guard,
+            actor: dot.actor,
+            commit,
+        };
+        Ok(Prepared {
+            context: written.context,
+            encoded,
+            own: Some(own),
+        })
     }
 
-    /// A fresh dot, and whether the local record justifies a vector entry for it.
+    /// A fresh dot, and what it says about earlier ones.
     async fn name(
         &self,
         place: &RecordPlace,
@@ -142,60 +202,64 @@ impl Coordinator {
         observed: &CausalContext,
     ) -> Result<(Dot, MintKind), RequestError> {
         let partition = place.group.partition;
-        let Some(actor) = self.mint.actor(partition) else {
-            return Ok((self.mint.visitor_dot(&self.store).await?, MintKind::Loose));
+        let Some(mut actor) = self.mint.actor(partition).await? else {
+            return Ok((self.mint.visitor_dot().await?, MintKind::Loose));
         };
+        if let Some(why) = self.distrust(actor, local, observed) {
+            let stale = Some(actor);
+            actor = self.mint.replace_actor(partition, stale, why).await?;
+        }
+        // Everything that this actor wrote under this key is here; if it is a new one, that is nothing.
+        Ok((self.mint.dot(actor).await?, MintKind::Vector))
+    }
+
+    /// Why an actor cannot be said to know its own past under a key.
+    fn distrust(
+        &self,
+        actor: ActorId,
+        local: &Local,
+        observed: &CausalContext,
+    ) -> Option<&'static str> {
+        if local.is_damaged {
+            return Some(OVER_DAMAGE);
+        }
         let own = |context: &CausalContext| {
             context
                 .vector()
                 .find(|(other, _)| *other == actor)
                 .map_or(0, |(_, counter)| counter)
         };
+        let known = local.record.context();
         let seen = own(observed);
-        let lost_some = seen > own(local.record.context())
+        let lost_some = seen > own(known)
             || observed
                 .loose()
                 .iter()
-                .any(|dot| dot.actor == actor && !local.record.context().contains(*dot));
-        if lost_some {
-            // Somebody has seen a write of this actor that is not here: what else is missing cannot be known.
-            warn!(
-                partition = partition.0,
-                rolled_back = !self.mint.was_issued(seen),
-                "a client has seen writes of this node that it no longer holds"
-            );
-            self.mint
-                .replace_actor(&self.store, partition, &self.cluster.environment)
-                .await?;
-            return Ok((self.mint.visitor_dot(&self.store).await?, MintKind::Loose));
-        }
-        let kind = if local.is_whole {
-            MintKind::Vector
-        } else {
-            MintKind::Loose
-        };
-        Ok((self.mint.dot(&self.store, actor).await?, kind))
+                .any(|dot| dot.actor == actor && !known.contains(*dot));
+        // What else is missing cannot be known.
+        lost_some.then(|| {
+            if self.mint.was_issued(seen) {
+                "a client has seen a write of it that is not here"
+            } else {
+                "a client has seen a write of it that it has not minted: the store was rolled back"
+            }
+        })
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn write_into(
         &self,
         place: &RecordPlace,
-        local: Local,
+        mut record: Record,
         write: WriteRequest,
         dot: Dot,
         kind: MintKind,
         now_ms: u64,
-        guard: Option<KeyGuard>,
-    ) -> Result<Prepared, RequestError> {
+    ) -> Result<Written, RequestError> {
         let mode = place.bucket.merge_mode();
-        let mut record = local.record;
-        let memory_ms = u64::try_from(self.limits.request_memory.as_millis()).unwrap_or(u64::MAX);
-        record.forget_requests_before(now_ms.saturating_sub(memory_ms));
-        let stamp = self.stamp(&record, &write.observed, now_ms)?;
+        record.forget_requests_before(now_ms.saturating_sub(millis(self.limits.request_memory)));
         let new = NewWrite {
             request: write.request,
-            stamp,
+            stamp: self.stamp(&record, &write.observed, mode, now_ms)?,
             expires_unix_ms: write.expires_unix_ms,
             value: write.value,
         };
@@ -213,27 +277,55 @@ impl Coordinator {
         if !is_replay {
             check_limits(place, &record)?;
         }
-        Ok(Prepared {
+        Ok(Written {
             context: record.answer_context(&write.observed, dot),
-            encoded: encode_record(&record, mode),
-            guard,
+            record,
             is_replay,
         })
     }
 
+    /// The date of the write. Only where dates decide may a wrong clock keep a write out.
     fn stamp(
         &self,
         record: &Record,
         observed: &CausalContext,
+        mode: MergeMode,
         now_ms: u64,
     ) -> Result<Stamp, RequestError> {
         let stamp = Stamp::next(now_ms, record.stamp_floor(observed));
+        if mode == MergeMode::Siblings {
+            return Ok(stamp);
+        }
         stamp.check_skew(now_ms, self.limits.clock_skew_max).map_err(|ahead| {
             RequestError::Invalid(format!(
                 "the context comes from a clock {} ms ahead of this node's, {} are allowed: set the clocks right, or read again",
                 ahead.ahead_ms, ahead.allowed_ms
             ))
         })
+    }
+
+    /// Hands the record to the own disk before anybody else gets it, so that a full queue or a broken disk
+    /// refuses the whole put; the sync then runs beside the sending.
+    fn submit(
+        &self,
+        place: &RecordPlace,
+        encoded: Bytes,
+        space: Space,
+    ) -> Result<Commit, RequestError> {
+        if space == Space::Ordinary {
+            let refusal = self.refusal.lock();
+            let fresh = refusal
+                .as_ref()
+                .filter(|refusal| Instant::now() < refusal.until);
+            if let Some(refusal) = fresh {
+                return Err(StorageError::NotWritten(refusal.why.clone()).into());
+            }
+        }
+        let commit = self.records.write(place.store_key.clone(), encoded, space);
+        match commit.refusal() {
+            Some(why) => Err(StorageError::NotWritten(why.clone()).into()),
+            None => Ok(commit),
+        }
     }
 
     async fn run_put(
@@ -298,7 +390,6 @@ impl Coordinator {
         if node != self.cluster.node {
             return self.send_away(node, hinted_for, store_key, record);
         }
-        let guard = prepared.guard.take();
         if let Some(target) = hinted_for {
             let hints = Arc::clone(&self.hints);
             return Box::pin(async move {
@@ -306,24 +397,33 @@ impl Coordinator {
                 (node, stored_here(kept))
             });
         }
-        if prepared.is_replay {
-            drop(guard);
-            return Box::pin(std::future::ready((node, Stored::Yes)));
-        }
-        // Submitted at once, so that the local sync runs beside the sending.
-        let commit = self.records.write(store_key, record);
+        let Some(own) = prepared.own.take() else {
+            return Box::pin(std::future::ready((node, Stored::Refused)));
+        };
         let coordinator = self.clone();
-        let partition = place.group.partition;
         Box::pin(async move {
-            let result = commit.await;
+            let result = match own.commit {
+                Some(commit) => commit.await,
+                None => Ok(()),
+            };
             if let Err(cause) = &result {
-                // The dot is out, and not here: this actor may never speak for its past again.
-                warn!(%cause, "a write was sent to its replicas but not stored here");
-                coordinator.mint.retire(partition);
+                coordinator.note_late_refusal(own.actor, cause);
             }
-            drop(guard);
+            drop(own.guard);
             (node, stored_here(result.map_err(RequestError::from)))
         })
+    }
+
+    /// The dot is out, and not here: this actor may never speak for its past again.
+    fn note_late_refusal(&self, actor: ActorId, cause: &StorageError) {
+        warn!(%cause, "a write was sent to its replicas but not stored here");
+        self.mint.retire(actor);
+        if let StorageError::NotWritten(why) = cause {
+            *self.refusal.lock() = Some(DiskRefusal {
+                why: why.clone(),
+                until: Instant::now() + DISK_REST,
+            });
+        }
     }
 
     fn send_away(
@@ -396,15 +496,18 @@ fn check_limits(place: &RecordPlace, record: &Record) -> Result<(), RequestError
             siblings_max: bucket.siblings_max,
         });
     }
-    if record.siblings().len() > 1 && record.size_bytes() > RECORD_BYTES_MAX {
-        return Err(RequestError::SiblingsFull {
-            siblings: siblings - 1,
-            bucket: bucket.name.clone(),
-            siblings_max: bucket.siblings_max,
-        });
+    let bytes = record.size_bytes();
+    if bytes > RECORD_BYTES_MAX {
+        return Err(RequestError::Invalid(format!(
+            "with its {siblings} concurrent values and its context the record would have {bytes} bytes, at most {RECORD_BYTES_MAX} are allowed: read the key, and write back with exactly the context received"
+        )));
     }
     debug_assert!(bucket.merge_mode() == MergeMode::Siblings || siblings == 1);
     Ok(())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn outcome(
@@ -432,9 +535,13 @@ fn outcome(
         PutAnswer::Unknown { copies, needed } => Err(RequestError::Timeout {
             answered: copies.into(),
             needed: needed.into(),
-            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+            waited_ms: millis(waited),
             mend: "the write may still land; read the key, or repeat it under the same request id",
             outcome: Outcome::Unknown,
         }),
     }
 }
+
+#[cfg(test)]
+#[path = "put_test.rs"]
+mod tests;

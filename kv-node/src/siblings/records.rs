@@ -1,6 +1,8 @@
 //! This node's copies of records.
 //!
 //! Invariants: 1. what is on disk only grows in the order of merging. 2. an answer follows the sync.
+//! 3. before anything is written over a damaged record, its vnode has a new actor on disk: the old one
+//! may have written what was damaged, and would from then on claim to have seen it.
 
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use crate::{
     error::RequestError,
     guard::{KeyGuard, KeyGuards},
     keys,
+    mint::Mint,
 };
 
 /// The replica side of `siblings` and `lww` buckets.
@@ -21,13 +24,51 @@ use crate::{
 pub(crate) struct Records {
     store: Store,
     guards: Arc<KeyGuards>,
+    mint: Arc<Mint>,
 }
 
 /// A record as it lies here, read under its guard.
+#[derive(Debug, Default)]
 pub(crate) struct Local {
     pub(crate) record: Record,
-    /// False when the stored bytes were damaged: what was there is not known.
-    pub(crate) is_whole: bool,
+    /// True when the stored bytes were damaged: what was there is not known.
+    pub(crate) is_damaged: bool,
+}
+
+impl Local {
+    /// What is known of a record whose bytes make no sense: nothing.
+    pub(crate) fn damaged() -> Self {
+        Self {
+            is_damaged: true,
+            ..Self::default()
+        }
+    }
+
+    /// Reads stored bytes; `None` is a record never written.
+    pub(crate) fn of(stored: Option<Bytes>) -> Self {
+        match stored.map(decode_record) {
+            None => Self::default(),
+            Some(Ok((record, _))) => Self {
+                record,
+                is_damaged: false,
+            },
+            Some(Err(cause)) => {
+                warn!(%cause, "a stored record cannot be decoded; it is mended by its peers");
+                Self::damaged()
+            }
+        }
+    }
+}
+
+/// Why a vnode takes a new actor when a record of it is damaged.
+pub(super) const OVER_DAMAGE: &str = "a record of it is damaged";
+
+/// Which room on the disk a write may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    Ordinary,
+    /// Also what is kept back on a full disk, for deletes.
+    Reserve,
 }
 
 /// One row of a scan.
@@ -37,8 +78,12 @@ pub(crate) struct LocalRow {
 }
 
 impl Records {
-    pub(crate) fn new(store: Store, guards: Arc<KeyGuards>) -> Self {
-        Self { store, guards }
+    pub(crate) fn new(store: Store, guards: Arc<KeyGuards>, mint: Arc<Mint>) -> Self {
+        Self {
+            store,
+            guards,
+            mint,
+        }
     }
 
     /// The encoded record; empty when there is none. A damaged one is an error, never served.
@@ -54,42 +99,19 @@ impl Records {
         self.guards.lock(store_key).await
     }
 
-    /// Reads for a change; the caller holds the guard. Damage is reported as a record that is not whole.
+    /// Reads for a change; the caller holds the guard. Damage is reported, and is no error.
     pub(crate) fn read_for_change(&self, store_key: &[u8]) -> Result<Local, RequestError> {
-        match self.store.get(Keyspace::Records, store_key) {
-            Ok(None) => Ok(Local {
-                record: Record::default(),
-                is_whole: true,
-            }),
-            Ok(Some(bytes)) => match decode_record(bytes) {
-                Ok((record, _)) => Ok(Local {
-                    record,
-                    is_whole: true,
-                }),
-                Err(cause) => {
-                    warn!(%cause, "a stored record cannot be decoded; it is mended by its peers");
-                    Ok(Local {
-                        record: Record::default(),
-                        is_whole: false,
-                    })
-                }
-            },
-            Err(StorageError::Corrupt { detail, .. }) => {
-                warn!(%detail, "a stored record is damaged; it is mended by its peers");
-                Ok(Local {
-                    record: Record::default(),
-                    is_whole: false,
-                })
-            }
-            Err(error) => Err(error.into()),
-        }
+        local(self.store.get(Keyspace::Records, store_key))
     }
 
     /// Hands a record to the disk; the caller holds the guard until the commit resolves.
-    pub(crate) fn write(&self, store_key: Bytes, record: Bytes) -> Commit {
+    pub(crate) fn write(&self, store_key: Bytes, record: Bytes, space: Space) -> Commit {
         let mut batch = WriteBatch::new();
         batch.put(Keyspace::Records, store_key, record);
-        self.store.submit(batch)
+        self.store.submit(match space {
+            Space::Ordinary => batch,
+            Space::Reserve => batch.using_reserve(),
+        })
     }
 
     /// Takes in what another replica holds; returns when it is on disk.
@@ -98,22 +120,31 @@ impl Records {
         store_key: Bytes,
         incoming: Bytes,
     ) -> Result<(), RequestError> {
-        if keys::split_record(&store_key).is_none() {
-            return Err(RequestError::Invalid(
-                "a peer sent a damaged record key".to_owned(),
-            ));
+        let partition = keys::partition_of_record(&store_key)
+            .ok_or_else(|| RequestError::Invalid("a peer sent a damaged record key".to_owned()))?;
+        let _guard = self.lock(&store_key).await;
+        let stored = self.store.get(Keyspace::Records, &store_key);
+        if matches!(&stored, Ok(Some(held)) if *held == incoming) {
+            // What arrives more than once mostly arrives unchanged, and need not even be decoded.
+            return Ok(());
         }
         let (arrived, mode) =
             decode_record(incoming.clone()).map_err(|cause| RequestError::Corrupt {
                 what: "a record sent by a peer",
                 cause: cause.to_string(),
             })?;
-        let _guard = self.lock(&store_key).await;
-        let local = self.read_for_change(&store_key)?;
+        let local = local(stored)?;
+        if local.is_damaged
+            && let Some(actor) = self.mint.actor(partition).await?
+        {
+            self.mint
+                .replace_actor(partition, Some(actor), OVER_DAMAGE)
+                .await?;
+        }
         let Some(merged) = merged(local, arrived, incoming, mode) else {
             return Ok(());
         };
-        Ok(self.write(store_key, merged).await?)
+        Ok(self.write(store_key, merged, Space::Ordinary).await?)
     }
 
     /// Rows of one partition key in order, `limit` at most, and whether more follow.
@@ -134,6 +165,17 @@ impl Records {
     }
 }
 
+fn local(stored: Result<Option<Bytes>, StorageError>) -> Result<Local, RequestError> {
+    match stored {
+        Ok(stored) => Ok(Local::of(stored)),
+        Err(StorageError::Corrupt { detail, .. }) => {
+            warn!(%detail, "a stored record is damaged; it is mended by its peers");
+            Ok(Local::damaged())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The bytes to store after merging, or `None` when nothing changes.
 pub(crate) fn merged(
     local: Local,
@@ -141,11 +183,16 @@ pub(crate) fn merged(
     incoming: Bytes,
     mode: MergeMode,
 ) -> Option<Bytes> {
-    if !local.is_whole || local.record.is_empty() {
+    if local.is_damaged || local.record.is_empty() {
         return Some(incoming);
     }
     let mut record = local.record;
-    record
-        .merge(&arrived, mode)
-        .then(|| encode_record(&record, mode))
+    if !record.merge(&arrived, mode) {
+        return None;
+    }
+    // The usual case: what arrived had seen all that was here, and is encoded already.
+    if record == arrived {
+        return Some(incoming);
+    }
+    Some(encode_record(&record, mode))
 }

@@ -1,12 +1,14 @@
 //! What every client request on the always-writable path starts from.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use souk_kv_core::quorum::Consistency;
 use souk_kv_proto::kv::{self, RequestOptions};
+use souk_kv_storage::NotWritten;
 use souk_ring::{Layout, NodeId};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::Records;
@@ -25,17 +27,38 @@ const REPAIRS_MAX: usize = 256;
 /// A replica that takes longer than this to answer is taken for silent and stood in for.
 pub(super) const REPLICA_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// Runs the requests that this node received.
+/// Runs the requests that this node received. Cheap to clone: each of them takes one along.
 #[derive(Debug, Clone)]
 pub(crate) struct Coordinator {
+    parts: Arc<CoordinatorParts>,
+}
+
+/// What a coordinator works with.
+#[derive(Debug)]
+pub(crate) struct CoordinatorParts {
     pub(super) cluster: Arc<Cluster>,
     pub(super) records: Arc<Records>,
     pub(super) hints: Arc<HintSpace>,
     pub(super) mint: Arc<Mint>,
-    pub(super) store: souk_kv_storage::Store,
     pub(super) limits: Arc<Limits>,
     pub(super) tasks: TaskTracker,
     pub(super) repairs: Arc<Semaphore>,
+    pub(super) refusal: Mutex<Option<DiskRefusal>>,
+}
+
+/// A late refusal of the local disk, remembered for a while.
+#[derive(Debug)]
+pub(super) struct DiskRefusal {
+    pub(super) why: NotWritten,
+    pub(super) until: Instant,
+}
+
+impl Deref for Coordinator {
+    type Target = CoordinatorParts;
+
+    fn deref(&self) -> &CoordinatorParts {
+        &self.parts
+    }
 }
 
 impl Coordinator {
@@ -44,20 +67,21 @@ impl Coordinator {
         records: Arc<Records>,
         hints: Arc<HintSpace>,
         mint: Arc<Mint>,
-        store: souk_kv_storage::Store,
         limits: Arc<Limits>,
         tasks: TaskTracker,
     ) -> Self {
-        let repairs = Arc::new(Semaphore::new(REPAIRS_MAX));
-        Self {
+        let parts = CoordinatorParts {
             cluster,
             records,
             hints,
             mint,
-            store,
             limits,
             tasks,
-            repairs,
+            repairs: Arc::new(Semaphore::new(REPAIRS_MAX)),
+            refusal: Mutex::new(None),
+        };
+        Self {
+            parts: Arc::new(parts),
         }
     }
 }

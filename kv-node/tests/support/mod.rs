@@ -31,7 +31,7 @@ impl TestCluster {
     }
 
     /// Starts one node on its directory.
-    pub async fn start_node(&mut self, index: usize) {
+    pub(crate) async fn start_node(&mut self, index: usize) {
         for _ in 0..500 {
             match Node::start(self.options(index), Environment::system()).await {
                 Ok(node) => {
@@ -65,7 +65,7 @@ impl TestCluster {
     }
 
     /// Whether a node takes requests, or why not.
-    pub fn ready(&self, index: usize) -> Result<(), String> {
+    pub(crate) fn ready(&self, index: usize) -> Result<(), String> {
         self.nodes[index].as_ref().expect("the node runs").ready()
     }
 

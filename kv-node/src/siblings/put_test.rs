@@ -1,0 +1,354 @@
+//! Puts, damage and refusals on one node, and what its replicas make of what it sends.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand::{SeedableRng, rngs::StdRng};
+use souk_kv_core::causality::ContentType;
+use souk_kv_proto::{
+    convert::causality::decode_record,
+    kv::{BucketConfig, BucketMode},
+};
+use souk_kv_storage::{Keyspace, MemoryDisk, NotWritten, Store, StoreOptions, WriteBatch};
+use souk_ring::{Layout, MemberSpec, Name, PartitionCount, ReplicasN, Weight};
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::{
+    clock::{Environment, WallClock},
+    cluster::{Bucket, Catalogue, Cluster, HealthBoard},
+    config::ClusterFile,
+    guard::KeyGuards,
+    hint::HintSpace,
+    mint::Mint,
+    peer::Peers,
+    siblings::Records,
+};
+
+const RESERVE_BYTES: u64 = 100_000;
+const NOW_MS: u64 = 1_800_000_000_000;
+
+/// A clock that is set by hand.
+#[derive(Default)]
+struct Hands(AtomicU64);
+
+impl WallClock for Hands {
+    fn unix_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One of three nodes; the other two are away, and its buckets have a floor of one.
+struct Bench {
+    disk: MemoryDisk,
+    store: Store,
+    clock: Arc<Hands>,
+    mint: Arc<Mint>,
+    records: Arc<Records>,
+    coordinator: Coordinator,
+    layout: Arc<Layout>,
+}
+
+impl Bench {
+    async fn new(index: usize) -> Self {
+        let disk = MemoryDisk::new();
+        let store = Store::open(StoreOptions {
+            queue_requests_max: 4,
+            disk_reserve_bytes: RESERVE_BYTES,
+            ..StoreOptions::memory(disk.clone())
+        })
+        .expect("an empty store opens");
+        let clock = Arc::new(Hands(AtomicU64::new(NOW_MS)));
+        let random = StdRng::seed_from_u64(index as u64);
+        let environment = Environment::new(Arc::clone(&clock) as Arc<dyn WallClock>, random);
+        let layout = Arc::new(layout());
+        let node = *layout.members().keys().nth(index).expect("three members");
+        let config = ClusterFile::builtin();
+        let guards = Arc::new(KeyGuards::new());
+        Mint::forget_unless_clean(&store).await.expect("it is new");
+        let own = layout.partitions_of(node);
+        let mint = Mint::open(store.clone(), own, environment.clone()).await;
+        let mint = Arc::new(mint.expect("the disk takes it"));
+        let records = Records::new(store.clone(), Arc::clone(&guards), Arc::clone(&mint));
+        let records = Arc::new(records);
+        let hints = HintSpace::open(store.clone(), guards, 1 << 20).expect("nothing to count");
+        let cluster = Cluster::new(
+            node,
+            environment,
+            Arc::clone(&layout),
+            Catalogue::open(store.clone(), layout.replicas_n()).expect("it is empty"),
+            HealthBoard::new(&config.failure_detection),
+            Peers::new([]),
+        );
+        let coordinator = Coordinator::new(
+            Arc::new(cluster),
+            Arc::clone(&records),
+            Arc::new(hints),
+            Arc::clone(&mint),
+            Arc::new(config.limits),
+            TaskTracker::new(),
+        );
+        Self {
+            disk,
+            store,
+            clock,
+            mint,
+            records,
+            coordinator,
+            layout,
+        }
+    }
+
+    fn place(&self, mode: BucketMode) -> RecordPlace {
+        let config = BucketConfig {
+            id: 1,
+            name: "carts".to_owned(),
+            mode: mode.into(),
+            write_floor: 1,
+            ..BucketConfig::default()
+        };
+        let bucket = Bucket::new(&config, self.layout.replicas_n()).expect("a good bucket");
+        let key = Bytes::from_static(b"customer-1");
+        RecordPlace::new(Arc::clone(&self.layout), Arc::new(bucket), key, b"")
+    }
+
+    async fn write(
+        &self,
+        mode: BucketMode,
+        observed: CausalContext,
+        value: Option<Vec<u8>>,
+    ) -> Result<PutOutcome, RequestError> {
+        static SEQUENCE: AtomicU64 = AtomicU64::new(1);
+        let write = WriteRequest {
+            observed,
+            request: RequestId {
+                client: [9; 16],
+                sequence: SEQUENCE.fetch_add(1, Ordering::Relaxed),
+            },
+            expires_unix_ms: None,
+            value: value.map(|bytes| Value::new(ContentType::octets(), bytes.into())),
+        };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        self.coordinator
+            .put(
+                &self.place(mode),
+                write,
+                &RequestOptions::default(),
+                deadline,
+            )
+            .await
+    }
+
+    /// A write that has seen nothing.
+    async fn put(&self, value: &str) -> Result<PutOutcome, RequestError> {
+        let value = Some(value.as_bytes().to_vec());
+        self.write(BucketMode::Siblings, CausalContext::new(), value)
+            .await
+    }
+
+    /// The stored record, as it would be sent.
+    fn stored(&self) -> Bytes {
+        let key = self.place(BucketMode::Siblings).store_key;
+        self.records.read(&key).expect("it can be read")
+    }
+
+    fn record(&self) -> Record {
+        decode_record(self.stored()).expect("it is good").0
+    }
+
+    fn values(&self) -> Vec<String> {
+        let record = self.record();
+        let mut values: Vec<String> = record
+            .live_siblings(NOW_MS)
+            .filter_map(|sibling| sibling.value.as_ref())
+            .map(|value| String::from_utf8_lossy(&value.bytes).into_owned())
+            .collect();
+        values.sort();
+        values
+    }
+
+    async fn merge(&self, from: &Bench) {
+        let key = self.place(BucketMode::Siblings).store_key;
+        let merged = self.records.merge(key, from.stored()).await;
+        merged.expect("the disk takes it");
+    }
+
+    async fn damage(&self) {
+        let mut batch = WriteBatch::new();
+        let key = self.place(BucketMode::Siblings).store_key;
+        batch.put(Keyspace::Records, key, &b"no record"[..]);
+        self.store.commit(batch).await.expect("the disk takes it");
+    }
+
+    async fn actor(&self) -> ActorId {
+        let partition = self.place(BucketMode::Siblings).group.partition;
+        let actor = self.mint.actor(partition).await.expect("it can be had");
+        actor.expect("the node is a primary")
+    }
+}
+
+fn layout() -> Layout {
+    let name = |text: &str| Name::try_from(text.to_owned()).expect("a good name");
+    let members = (1..=3).map(|number| MemberSpec {
+        name: name(&format!("n{number}")),
+        zone: name(&format!("z{number}")),
+        weight: Weight::new(1).expect("a good weight"),
+        grpc_address: format!("127.0.0.1:{number}"),
+        http_address: format!("127.0.0.1:1{number}"),
+    });
+    Layout::initial(
+        name("test"),
+        PartitionCount::new(16).expect("a power of two"),
+        ReplicasN::new(3).expect("three"),
+        members.collect(),
+    )
+    .expect("a good layout")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_copy_never_speaks_for_what_it_lost() {
+    let (a, b) = (Bench::new(0).await, Bench::new(1).await);
+    a.put("tea").await.expect("the floor is one");
+    b.merge(&a).await;
+    a.damage().await;
+    for value in ["salt", "rice"] {
+        a.put(value).await.expect("the floor is one");
+        b.merge(&a).await;
+    }
+    assert_eq!(b.values(), ["rice", "salt", "tea"]);
+    a.merge(&b).await;
+    assert_eq!(a.values(), ["rice", "salt", "tea"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_mended_by_a_staler_one_does_not_either() {
+    let (a, b, c) = (
+        Bench::new(0).await,
+        Bench::new(1).await,
+        Bench::new(2).await,
+    );
+    a.put("tea").await.expect("the floor is one");
+    b.merge(&a).await;
+    c.put("salt").await.expect("the floor is one");
+    a.damage().await;
+    a.merge(&c).await;
+    assert_eq!(a.values(), ["salt"]);
+    a.put("rice").await.expect("the floor is one");
+    b.merge(&a).await;
+    assert_eq!(b.values(), ["rice", "salt", "tea"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn merging_stores_what_arrived_when_that_says_it_all() {
+    let (a, b) = (Bench::new(0).await, Bench::new(1).await);
+    a.put("tea").await.expect("the floor is one");
+    b.merge(&a).await;
+    assert_eq!(a.stored(), b.stored());
+    let groups = |bench: &Bench| bench.store.stats().expect("it is open").queue_requests;
+    let before = groups(&b);
+    b.merge(&a).await;
+    assert_eq!(groups(&b), before);
+    a.put("salt").await.expect("the floor is one");
+    b.merge(&a).await;
+    assert_eq!(a.stored(), b.stored());
+    b.put("rice").await.expect("the floor is one");
+    let newer = b.stored();
+    b.merge(&a).await;
+    assert_eq!(b.stored(), newer, "what arrived was known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_a_put_before_anybody_gets_it() {
+    let a = Bench::new(0).await;
+    let actor = a.actor().await;
+    a.disk.set_sync_latency(Duration::from_secs(1));
+    let mut under_way = Vec::new();
+    for number in 0..5_u8 {
+        let mut batch = WriteBatch::new();
+        batch.put(Keyspace::Meta, vec![number], "v");
+        under_way.push(a.store.submit(batch));
+        // The first one is taken out of the queue.
+        tokio::task::yield_now().await;
+    }
+    let refused = a.put("tea").await.expect_err("the queue is full");
+    assert!(
+        matches!(
+            refused,
+            RequestError::Storage(StorageError::NotWritten(NotWritten::QueueFull { .. }))
+        ),
+        "{refused}"
+    );
+    for commit in under_way {
+        commit.await.expect("the disk takes it");
+    }
+    assert_eq!(a.actor().await, actor, "nothing left the node");
+    a.put("tea").await.expect("the queue is empty");
+    assert_eq!(a.values(), ["tea"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_costs_one_actor_and_no_loose_dots() {
+    let a = Bench::new(0).await;
+    let actor = a.actor().await;
+    let deleted = a.put("old").await.expect("there is room").context;
+    a.disk.set_capacity_bytes(Some(RESERVE_BYTES));
+    let late = a.put("tea").await.expect_err("nobody has room");
+    assert_eq!(late.outcome(), Outcome::NotApplied);
+    let second = a.actor().await;
+    assert_ne!(second, actor, "the dot may have left");
+    let early = a.put("tea").await.expect_err("the disk is still full");
+    assert!(
+        matches!(
+            early,
+            RequestError::Storage(StorageError::NotWritten(NotWritten::DiskFull { .. }))
+        ),
+        "{early}"
+    );
+    assert_eq!(a.actor().await, second);
+    a.write(BucketMode::Siblings, deleted, None)
+        .await
+        .expect("deletes use the reserve");
+    a.disk.set_capacity_bytes(None);
+    tokio::time::sleep(DISK_REST).await;
+    a.put("tea").await.expect("there is room");
+    let record = a.record();
+    assert!(record.context().loose().is_empty(), "{record:?}");
+    assert!(record.context().vector().any(|(known, _)| known == second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_clock_keeps_no_cart_shut() {
+    async fn check(mode: BucketMode, expected: bool) {
+        let a = Bench::new(0).await;
+        a.clock.0.store(NOW_MS + 86_400_000, Ordering::Relaxed);
+        let value = Some(b"tea".to_vec());
+        let ahead = a.write(mode, CausalContext::new(), value.clone()).await;
+        let context = ahead.expect("the floor is one").context;
+        a.clock.0.store(NOW_MS, Ordering::Relaxed);
+        let later = a.write(mode, context, value).await;
+        assert_eq!(later.is_ok(), expected, "{mode:?}: {later:?}");
+    }
+    check(BucketMode::Siblings, true).await;
+    check(BucketMode::Lww, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_the_key_ends_with_the_deadline() {
+    let a = Bench::new(0).await;
+    let key = a.place(BucketMode::Siblings).store_key;
+    let guard = a.records.lock(&key).await;
+    let late = a.put("tea").await.expect_err("somebody holds the key");
+    assert!(matches!(late, RequestError::Timeout { .. }), "{late}");
+    assert_eq!(late.outcome(), Outcome::NotApplied);
+    drop(guard);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(a.stored().is_empty(), "it was not applied later either");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_sibling_is_measured_too() {
+    let a = Bench::new(0).await;
+    let value = Some(vec![0; RECORD_BYTES_MAX]);
+    let large = a.write(BucketMode::Siblings, CausalContext::new(), value);
+    let refused = large.await.expect_err("no record is that large");
+    assert!(matches!(refused, RequestError::Invalid(_)), "{refused}");
+}
