@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,8 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(3);
 pub const LEAVE_ALONE_FOR: Duration = Duration::from_secs(10);
 /// An entry without an order is struck off after this time.
 pub const FORGET_AFTER: Duration = Duration::from_secs(3_600);
+/// Orders resumed at the same time, so that a slow payment does not hold up the others.
+const ORDERS_AT_ONCE: usize = 16;
 /// How long one order may keep the resumer busy before the next one's turn.
 const TURN: Duration = Duration::from_secs(5);
 
@@ -50,21 +53,23 @@ pub async fn resume_due(
     let now_unix_ms = now_unix_ms();
     let entries = checkout.pending.list().await?;
     metrics::gauge!("souk_shop_checkouts_pending").set(entries.len() as f64);
-    let mut rested = 0;
-    for entry in entries {
+    let due = entries.into_iter().filter_map(|entry| {
         let age = Duration::from_millis(now_unix_ms.saturating_sub(entry.since_unix_ms));
-        if age < leave_alone_for {
-            continue;
-        }
-        match resume(checkout, entry, age).await {
-            Ok(true) => rested += 1,
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(order_id = %entry.order_id, %error, "cannot resume a checkout");
-            }
-        }
-    }
-    Ok(rested)
+        (age >= leave_alone_for).then_some((entry, age))
+    });
+    let resumed = due.map(|(entry, age)| async move {
+        let result = resume(checkout, entry, age).await;
+        result.unwrap_or_else(|error| {
+            tracing::warn!(order_id = %entry.order_id, %error, "cannot resume a checkout");
+            false
+        })
+    });
+    let resumed: Vec<_> = resumed.collect();
+    let rested = stream::iter(resumed).buffer_unordered(ORDERS_AT_ONCE);
+    Ok(rested
+        .filter(|rests| std::future::ready(*rests))
+        .count()
+        .await)
 }
 
 /// True when the order rests now.

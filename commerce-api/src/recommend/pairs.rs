@@ -21,7 +21,7 @@ pub const BASKET_PRODUCTS_MAX: usize = 100;
 /// Pairs counted at once, at most; about 24 bytes each. When it is reached, pairs seen once are forgotten.
 pub const PAIRS_MAX: usize = 4_000_000;
 /// How many times a pair has to be seen for half of its weight.
-const DAMPING: f64 = 5.0;
+pub const DAMPING: f64 = 5.0;
 /// Pairs seen fewer times are coincidence.
 const TOGETHER_MIN: u32 = 2;
 
