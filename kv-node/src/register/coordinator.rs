@@ -16,7 +16,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     GroupPlace, GroupStore,
     ballot::Voting,
-    runner::{Job, Judged, Reading, Runner, RunnerShared},
+    runner::{Runner, RunnerShared},
+    work::{Job, Judged, Reading},
 };
 use crate::{cluster::Cluster, config::Limits, error::RequestError, keys::GroupKey};
 

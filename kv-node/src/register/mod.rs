@@ -5,6 +5,7 @@
 //! | `acceptor` | this node's vote: header and rows on disk, one decision at a time |
 //! | `coordinator` | client requests in: transactions and reads of one group |
 //! | `runner` | one task per busy group: drains its queue into ballots |
+//! | `work` | what waits for a group, and what goes into one ballot |
 //! | `ballot` | one ballot: performs the actions of the pure round, feeds answers back |
 //! | `rows` | reads of single rows and ranges in one round trip |
 //!
@@ -18,6 +19,7 @@ mod ballot;
 mod coordinator;
 mod rows;
 mod runner;
+mod work;
 
 use bytes::Bytes;
 use souk_kv_proto::peer::Group;
@@ -31,7 +33,7 @@ use crate::{
 pub(crate) use acceptor::GroupStore;
 pub(crate) use coordinator::RegisterCoordinator;
 pub(crate) use rows::RowsQuery;
-pub(crate) use runner::Judged;
+pub(crate) use work::Judged;
 
 /// A group and who votes on it.
 #[derive(Debug, Clone)]

@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 use souk_kv_core::{
     outcome::Outcome,
     register::{
-        AfterLoss, Backoff, BackoffLimits, Ballot, BallotClock, Basis, Evaluation, EvaluationTime,
-        Lead, Lost, LostReason, ReadReply, ReadRequest, RowKey, RowSelection, RowView, Rows,
-        Transaction, Verdict, after_loss, evaluate, limits,
+        AfterLoss, Backoff, BackoffLimits, Ballot, BallotClock, Evaluation, EvaluationTime, Lead,
+        Lost, LostReason, ReadReply, ReadRequest, RowKey, RowSelection, Rows, after_loss, evaluate,
+        limits,
     },
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, mpsc},
     time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,52 +30,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     GroupPlace,
     ballot::{BallotRun, Progress, Voting},
+    work::{Job, Waiting, Work, answer_all, count_in, rows_of},
 };
 use crate::error::RequestError;
 
 /// A group without work for this long gives up its task and its lead.
 const IDLE: Duration = Duration::from_secs(10);
-
-/// What a caller of a transaction is told.
-pub(super) type TransactAnswer = Result<Judged, RequestError>;
-
-/// A verdict, and what the caller may believe of all attempts so far.
-#[derive(Debug)]
-pub(crate) struct Judged {
-    pub(crate) verdict: Verdict,
-    pub(crate) outcome: Outcome,
-}
-
-/// Work for a group.
-pub(super) enum Job {
-    Transact {
-        transaction: Transaction,
-        deadline: Instant,
-        answer: oneshot::Sender<TransactAnswer>,
-    },
-    /// A read of single rows that found no agreement: it joins the next ballot.
-    Read(Reading),
-    /// A read of a range that found no agreement: settle which state is the newest, then return its rows.
-    Settle(Reading),
-}
-
-/// A read that waits.
-pub(super) struct Reading {
-    pub(super) rows: RowSelection,
-    pub(super) deadline: Instant,
-    pub(super) answer: oneshot::Sender<Result<Rows, RequestError>>,
-}
-
-impl Reading {
-    fn is_late(&self) -> bool {
-        self.answer.is_closed() || self.deadline <= Instant::now()
-    }
-
-    fn finish(self, result: Result<Rows, RequestError>) {
-        // A caller that has gone away needs no answer.
-        let _ = self.answer.send(result);
-    }
-}
 
 /// What all runners of a node share.
 #[derive(Debug, Clone)]
@@ -87,53 +47,6 @@ pub(super) struct RunnerShared {
     pub(super) tasks: TaskTracker,
     /// Cancelled when the node stops: idle runners end at once.
     pub(super) draining: CancellationToken,
-}
-
-/// What goes into one ballot.
-#[derive(Default)]
-struct Work {
-    transactions: Vec<Waiting>,
-    reads: Vec<Reading>,
-}
-
-impl Work {
-    fn is_empty(&self) -> bool {
-        self.transactions.is_empty() && self.reads.is_empty()
-    }
-
-    fn keys(&self) -> Vec<RowKey> {
-        let written = self
-            .transactions
-            .iter()
-            .flat_map(|waiting| waiting.transaction.keys());
-        let read = self
-            .reads
-            .iter()
-            .flat_map(|reading| reading.rows.keys.iter().cloned());
-        written.chain(read).collect()
-    }
-
-    fn drop_late(&mut self) {
-        self.transactions = drop_late(std::mem::take(&mut self.transactions));
-        self.reads.retain(|reading| !reading.is_late());
-    }
-
-    fn fail(&mut self, cause: &str) {
-        for waiting in self.transactions.drain(..) {
-            let _ = waiting
-                .answer
-                .send(Err(RequestError::Internal(cause.to_owned())));
-        }
-        for reading in self.reads.drain(..) {
-            reading.finish(Err(RequestError::Internal(cause.to_owned())));
-        }
-    }
-}
-
-struct Waiting {
-    transaction: Transaction,
-    deadline: Instant,
-    answer: oneshot::Sender<TransactAnswer>,
 }
 
 /// Why a set of jobs needs another ballot.
@@ -485,62 +398,4 @@ fn reason(lost: &Lost) -> &'static str {
         LostReason::Unreachable => "unreachable",
         LostReason::Epoch(_) => "epoch",
     }
-}
-
-fn answer_all(
-    batch: Vec<Waiting>,
-    evaluation: Evaluation,
-    chosen: &souk_kv_core::register::Chosen,
-) {
-    let verdicts = evaluation
-        .open(chosen)
-        .expect("the evaluation was proposed in this very ballot");
-    for (waiting, verdict) in batch.into_iter().zip(verdicts) {
-        let outcome = verdict.outcome(&waiting.transaction);
-        // A caller that has gone away needs no answer.
-        let _ = waiting.answer.send(Ok(Judged { verdict, outcome }));
-    }
-}
-
-/// Counts a transaction to its client; false when the client's memory holds no further answer of one
-/// ballot. Were more of them in it, a lost ballot that is chosen after all could not be told for each.
-fn count_in(remembered: &mut BTreeMap<[u8; 16], usize>, transaction: &Transaction) -> bool {
-    if !transaction.wants_memory() {
-        return true;
-    }
-    let count = remembered
-        .entry(transaction.stamp().request.client)
-        .or_default();
-    let fits = *count < limits::MEMORY_ANSWERS_MAX;
-    *count += usize::from(fits);
-    fits
-}
-
-/// Answers those whose time is over, keeps the others.
-fn drop_late(batch: Vec<Waiting>) -> Vec<Waiting> {
-    let now = Instant::now();
-    let (kept, late): (Vec<_>, Vec<_>) = batch
-        .into_iter()
-        .partition(|waiting| waiting.deadline > now && !waiting.answer.is_closed());
-    for waiting in late {
-        let outcome = exposed_outcome(&waiting.transaction);
-        let _ = waiting
-            .answer
-            .send(Err(RequestError::Contention { outcome }));
-    }
-    kept
-}
-
-fn exposed_outcome(transaction: &Transaction) -> Outcome {
-    if transaction.is_exposed() && transaction.writes() {
-        Outcome::Unknown
-    } else {
-        Outcome::NotApplied
-    }
-}
-
-/// The rows of a read as they are in the state that a ballot stands on.
-fn rows_of(basis: &Basis, reading: &Reading) -> Rows {
-    let found = |key: &RowKey| Some((key.clone(), basis.rows().row(key)?.clone()));
-    reading.rows.keys.iter().filter_map(found).collect()
 }
