@@ -17,7 +17,11 @@
 //! Not here: tests of one room alone, which live with that room.
 
 pub mod checker;
+pub mod fault;
 pub mod history;
+pub mod process;
+pub mod run;
+pub mod workload;
 
 #[cfg(test)]
 mod testing;

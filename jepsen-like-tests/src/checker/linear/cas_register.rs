@@ -101,6 +101,13 @@ impl Model for CasRegister {
         }
     }
 
+    fn only_looks(&self, step: &RegisterStep) -> bool {
+        match step {
+            RegisterStep::Held(_) | RegisterStep::DidNotHold(_) => true,
+            RegisterStep::Write(_) | RegisterStep::Cas(..) => false,
+        }
+    }
+
     fn may_enable(&self, doubtful: &RegisterStep, step: &RegisterStep) -> bool {
         let (RegisterStep::Write(made) | RegisterStep::Cas(_, made)) = doubtful else {
             return false;

@@ -142,6 +142,17 @@ fn too_much_doubt_is_unknown() {
 }
 
 #[test]
+fn a_write_of_what_is_there_may_be_needed_later() {
+    let script = Script::default()
+        .invoke(2, "write", json!(1))
+        .ok(0, "write", json!(1), json!(1))
+        .ok(0, "write", json!(2), json!(2))
+        .ok(0, "read", json!(null), json!(1))
+        .event(2, EventKind::Ok, "write", json!(1));
+    valid(script);
+}
+
+#[test]
 fn a_versioned_map_learns_versions_and_holds_them_fixed() {
     let judge = |script: Script| {
         Linearizable::new(VersionedMap)
@@ -167,6 +178,9 @@ fn a_versioned_map_learns_versions_and_holds_them_fixed() {
     is_valid(first().refused(1, "put", put("absent", 2), shown(1)));
     is_invalid(first().refused(1, "put", put("absent", 2), shown(2)));
     is_invalid(first().refused(1, "put", put("v1", 2), shown(1)));
+    let unseen = || json!({"unseen": true});
+    is_valid(first().refused(1, "put", put("absent", 2), unseen()));
+    is_invalid(first().refused(1, "put", put("v1", 2), unseen()));
     // The version of a write in doubt is learnt, and then holds.
     let doubt = || get(first().info(1, "put", put("v1", 2)), json!(2), "v2");
     is_valid(get(doubt(), json!(2), "v2"));
@@ -219,9 +233,9 @@ fn plans(most: usize, processes: u64) -> impl Strategy<Value = Vec<Plan>> {
     proptest::collection::vec(plan, 1..most)
 }
 
-/// Plays the plans on a real register: whatever comes out is linearizable.
-/// Writes and swaps write numbers of their own, beginning at 1; `old` chooses among the latest ones.
-fn play(plans: &[Plan]) -> History {
+/// Plays the plans on a real register: whatever comes out is linearizable. Writes and swaps write numbers of
+/// their own, beginning at 1, where `values` is `None`, and else few values again and again.
+fn play(plans: &[Plan], values: Option<u64>) -> History {
     struct Request {
         process: u64,
         f: &'static str,
@@ -250,6 +264,10 @@ fn play(plans: &[Plan]) -> History {
             0 => Value::Null,
             1 => json!(number),
             _ => json!([number.saturating_sub(plan.old), number]),
+        };
+        let asked = match values {
+            None => asked,
+            Some(values) => few(asked, values),
         };
         requests.push(Request {
             process: plan.process + 100 * generation,
@@ -296,6 +314,15 @@ fn play(plans: &[Plan]) -> History {
         }
     }
     script.history()
+}
+
+/// The numbers in a value, reduced to a few.
+fn few(value: Value, values: u64) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_u64().unwrap_or(0) % values),
+        Value::Array(items) => items.into_iter().map(|item| few(item, values)).collect(),
+        other => other,
+    }
 }
 
 fn effect(f: &str, asked: &Value, register: &mut Value) -> (EventKind, Value) {
@@ -368,8 +395,11 @@ fn with_reads_changed(
 
 proptest! {
     #[test]
-    fn what_a_register_did_is_valid(plans in plans(400, 8)) {
-        let history = play(&plans);
+    fn what_a_register_did_is_valid(
+        plans in plans(400, 8),
+        values in proptest::option::of(1..4_u64),
+    ) {
+        let history = play(&plans, values);
         let verdict = judge(&history);
         prop_assert!(!verdict.is_invalid(), "{}", verdict);
         let anything = history.operations().iter().any(Operation::is_ok);
@@ -380,8 +410,9 @@ proptest! {
     fn small_histories_are_judged_as_by_trying_every_order(
         plans in plans(7, 4),
         spoil in proptest::collection::vec(proptest::option::weighted(0.5, 0..7_u64), 24),
+        values in proptest::option::of(1..4_u64),
     ) {
-        let history = with_reads_changed(&play(&plans), |index, _| {
+        let history = with_reads_changed(&play(&plans, values), |index, _| {
             spoil.get(index).copied().flatten().map(Value::from)
         });
         let verdict = judge(&history);
@@ -393,7 +424,7 @@ proptest! {
 
     #[test]
     fn a_read_from_nowhere_is_found(plans in plans(200, 8), choice in any::<prop::sample::Index>()) {
-        let history = play(&plans);
+        let history = play(&plans, None);
         let is_read = |event: &&Event| event.f == "read" && event.kind == EventKind::Ok;
         let reads: Vec<u64> = history.events().iter().filter(is_read).map(|event| event.index).collect();
         prop_assume!(!reads.is_empty());
@@ -404,7 +435,7 @@ proptest! {
 
     #[test]
     fn a_stale_read_is_found(plans in plans(200, 8), choice in any::<prop::sample::Index>()) {
-        let history = play(&plans);
+        let history = play(&plans, None);
         // A value is stale once a write that began after its own ended has ended: every value is written once.
         let operations = history.operations();
         let writes: Vec<&Operation> =
@@ -446,7 +477,7 @@ fn ten_thousand_operations_are_judged() {
             effect: next(100) as f64 / 100.0,
         })
         .collect();
-    let history = play(&plans);
+    let history = play(&plans, None);
     let report = register().check(&history);
     assert!(report.verdict.is_valid(), "{report}");
     assert!(report.counts["operations"] > 9_000);

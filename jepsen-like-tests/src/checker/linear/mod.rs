@@ -101,6 +101,10 @@ impl<M: Model> Machine<M::Step> for Playing<'_, M> {
         self.0.apply(state, step)
     }
 
+    fn only_looks(&self, step: &M::Step) -> bool {
+        self.0.only_looks(step)
+    }
+
     fn may_enable(&self, doubtful: &M::Step, step: &M::Step) -> bool {
         self.0.may_enable(doubtful, step)
     }

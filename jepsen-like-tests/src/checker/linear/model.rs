@@ -35,6 +35,11 @@ pub trait Model {
     /// answer that could not fit, but may have a condition that does not hold.
     fn apply(&self, state: &Self::State, step: &Self::Step) -> Option<Self::State>;
 
+    /// True when the step changes nothing wherever it fits, such as a read. Saying so makes the search faster.
+    fn only_looks(&self, _step: &Self::Step) -> bool {
+        false
+    }
+
     /// False when a step in doubt, placed before `step`, surely does not make it fit. The better it knows,
     /// the faster is the search of histories with many time-outs.
     fn may_enable(&self, _doubtful: &Self::Step, _step: &Self::Step) -> bool {

@@ -10,7 +10,7 @@
 //! affordable.
 //!
 //! Source: Wing and Gong, 1993 (the search); Lowe, 2017 (remember configurations that led nowhere). Ours:
-//! operations that change nothing go as early as they fit; and of two configurations that differ only in which
+//! operations that only look go as early as they fit; and of two configurations that differ only in which
 //! optional operations they used up, the one that used fewer can do all that the other can, so the other is not searched.
 //!
 //! Invariants: 1. an order respects who ended before whom began. 2. the search ends, at the latest after
@@ -67,6 +67,9 @@ pub trait Machine<S> {
     /// The state after a step, or `None` when the step does not fit.
     fn apply(&self, state: &Self::State, step: &S) -> Option<Self::State>;
 
+    /// True when the step changes nothing wherever it fits, such as a read.
+    fn only_looks(&self, step: &S) -> bool;
+
     /// False when `doubtful`, placed before `step`, surely does not make it fit.
     fn may_enable(&self, doubtful: &S, step: &S) -> bool;
 }
@@ -78,9 +81,7 @@ pub fn search<S, M: Machine<S>>(
     initial: M::State,
     steps_max: usize,
 ) -> Answer<M::State> {
-    let plan = Plan::new(intervals, |doubtful, step| {
-        machine.may_enable(doubtful, step)
-    });
+    let plan = Plan::new(intervals, machine);
     let apply = |state: &M::State, index: usize| machine.apply(state, &intervals[index].step);
     Search { plan, apply }.run(initial, steps_max)
 }
@@ -132,8 +133,8 @@ impl<F> Search<F> {
         }
     }
 
-    /// Places every certain operation that fits and changes nothing, such as a read: no order is better off
-    /// with it later. Also returns the number of steps.
+    /// Places every certain operation that fits and only looks: no order is better off with it later. (A write of
+    /// what is there already is another matter: later it may be needed.) Also returns the number of steps.
     fn absorb<T: Clone + Eq>(
         &self,
         mut configuration: Configuration<T>,
@@ -146,7 +147,9 @@ impl<F> Search<F> {
             let is_idle = |&position: &usize| {
                 steps += 1;
                 let index = self.plan.certain[position];
-                (self.apply)(&configuration.state, index).as_ref() == Some(&configuration.state)
+                self.plan.only_looks[position]
+                    && (self.apply)(&configuration.state, index).as_ref()
+                        == Some(&configuration.state)
             };
             let Some(position) = self.plan.next(&configuration).find(is_idle) else {
                 break;
@@ -261,6 +264,8 @@ impl<F> Search<F> {
 struct Plan {
     /// Indices of operations that ended, in the order of their ends.
     certain: Vec<usize>,
+    /// For each of these: whether it only looks.
+    only_looks: Vec<bool>,
     /// For each of these: the positions of later ones that had begun when it ended.
     in_flight: Vec<Vec<usize>>,
     /// Indices of operations in doubt, in the order of their beginnings.
@@ -274,7 +279,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new<S>(intervals: &[Interval<S>], may_enable: impl Fn(&S, &S) -> bool) -> Plan {
+    fn new<S>(intervals: &[Interval<S>], machine: &impl Machine<S>) -> Plan {
         let all = 0..intervals.len();
         let (mut certain, mut optional): (Vec<usize>, Vec<usize>) =
             all.partition(|&index| intervals[index].completed.is_some());
@@ -299,10 +304,13 @@ impl Plan {
         }
         let enablers = |index: &usize| {
             let step = &intervals[*index].step;
-            let may = |&position: &usize| may_enable(&intervals[optional[position]].step, step);
+            let may =
+                |&position: &usize| machine.may_enable(&intervals[optional[position]].step, step);
             (0..optional.len()).filter(may).collect()
         };
+        let only_looks = |&index: &usize| machine.only_looks(&intervals[index].step);
         Plan {
+            only_looks: certain.iter().map(only_looks).collect(),
             enablers: certain.iter().map(enablers).collect(),
             optional_enablers: optional.iter().map(enablers).collect(),
             certain,

@@ -6,8 +6,9 @@
 //! | `put` | `{"key", "row", "value"}` and `"if": "absent"` or `"if": version` or neither | `{"version"}` |
 //! | `delete` | `{"key", "row"}`, `"if"` as above | anything |
 //!
-//! A `fail` with the error `condition-failed` carries what the row was instead, as `get` does. The version that
-//! a write in doubt made is learnt from the first answer that shows it.
+//! A `fail` with the error `condition-failed` carries what the row was instead, as `get` does, or `"unseen": true`
+//! when the answer does not show it. The version that a write in doubt made is learnt from the first answer
+//! that shows it.
 //!
 //! Invariant: a version names one value for ever; the same version with two values is a violation by itself.
 
@@ -55,6 +56,8 @@ enum MapAction {
     Was(Option<VersionedRow>),
     /// The row was like this, and the need did not hold.
     Refused(Need, Option<VersionedRow>),
+    /// The need did not hold.
+    RefusedUnseen(Need),
     /// The need held, and the row is like this from now on.
     Became(Need, Option<VersionedRow>),
 }
@@ -94,6 +97,9 @@ impl Model for VersionedMap {
                 let bound = bind(current, seen)?;
                 (!holds(need, bound.as_ref())).then_some(bound)?
             }
+            MapAction::RefusedUnseen(need) => {
+                return (!holds(need, current)).then(|| state.clone());
+            }
             MapAction::Became(need, row) => holds(need, current).then(|| row.clone())?,
         };
         let mut after = state.clone();
@@ -102,6 +108,14 @@ impl Model for VersionedMap {
             None => after.remove(&step.row),
         };
         Some(after)
+    }
+
+    /// A read may teach the version of a row. Such a one changes the state, and the search sees that.
+    fn only_looks(&self, step: &MapStep) -> bool {
+        match step.action {
+            MapAction::Was(_) | MapAction::Refused(..) | MapAction::RefusedUnseen(_) => true,
+            MapAction::Became(..) => false,
+        }
     }
 
     fn may_enable(&self, doubtful: &MapStep, step: &MapStep) -> bool {
@@ -115,6 +129,7 @@ impl Model for VersionedMap {
             MapAction::Was(seen) | MapAction::Refused(_, seen) => {
                 bind(made.as_ref(), seen).is_some()
             }
+            MapAction::RefusedUnseen(need) => !holds(need, made.as_ref()),
             MapAction::Became(need, _) => holds(need, made.as_ref()),
         }
     }
@@ -175,6 +190,9 @@ fn action(operation: &Operation) -> Option<Option<MapAction>> {
         _ => return None,
     };
     if let Some(seen) = operation.refused() {
+        if seen.get("unseen").is_some() {
+            return Some(Some(MapAction::RefusedUnseen(need)));
+        }
         return Some(Some(MapAction::Refused(need, row_of(seen))));
     }
     Some((!operation.is_failed()).then_some(MapAction::Became(need, row)))

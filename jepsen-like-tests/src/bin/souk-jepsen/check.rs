@@ -1,0 +1,45 @@
+//! `souk-jepsen check`: judges a history in a file.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::BufReader;
+
+use souk_jepsen_like_tests::checker::linear::{CasRegister, VersionedMap};
+use souk_jepsen_like_tests::checker::{
+    Checker, Linearizable, OrdersChecker, ReadPromise, SetChecker, StockChecker,
+};
+use souk_jepsen_like_tests::history::read_lines;
+
+use crate::args::{CheckArgs, ModelName};
+use crate::code_of;
+
+/// Judges and prints; the exit code is that of the verdict.
+pub(crate) fn check(args: &CheckArgs) -> Result<u8, Box<dyn Error>> {
+    let name = args.file.display();
+    let file =
+        File::open(&args.file).map_err(|problem| format!("cannot read {name}: {problem}"))?;
+    let history = read_lines(BufReader::new(file))?;
+    let report = checker(args.model).check(&history);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(code_of(&report.verdict))
+}
+
+fn checker(model: ModelName) -> Box<dyn Checker> {
+    match model {
+        ModelName::CasRegister => Box::new(Linearizable::new(CasRegister { is_keyed: false })),
+        ModelName::KeyedCasRegister => Box::new(Linearizable::new(CasRegister { is_keyed: true })),
+        ModelName::VersionedMap => Box::new(Linearizable::new(VersionedMap)),
+        ModelName::Set => Box::new(SetChecker {
+            promise: ReadPromise::Final,
+        }),
+        ModelName::LinearizableSet => Box::new(SetChecker {
+            promise: ReadPromise::Every,
+        }),
+        ModelName::Stock => Box::new(StockChecker),
+        ModelName::Orders => Box::new(OrdersChecker),
+    }
+}

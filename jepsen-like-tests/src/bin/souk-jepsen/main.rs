@@ -1,0 +1,61 @@
+//! `souk-jepsen`: runs workloads under faults, and judges histories.
+//!
+//! Place: the command line of the library `souk_jepsen_like_tests`.
+//! Not here: what is run and judged.
+
+mod args;
+mod check;
+mod list;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+
+/// Everything is valid.
+const VALID: u8 = 0;
+/// Some history is not valid.
+const INVALID: u8 = 1;
+/// The run or the command failed, which says nothing of the store.
+const FAILED: u8 = 2;
+/// There was not enough evidence, or too much to judge.
+const UNKNOWN: u8 = 3;
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SOUK_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let result = match Cli::parse().command {
+        Command::Check(args) => check::check(&args),
+        Command::List(args) => list::list(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Worker(args) => run::work(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            let mut source = problem.source();
+            while let Some(cause) = source {
+                eprintln!("  because: {cause}");
+                source = cause.source();
+            }
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The exit code of a verdict.
+fn code_of(verdict: &souk_jepsen_like_tests::checker::Verdict) -> u8 {
+    use souk_jepsen_like_tests::checker::Verdict;
+    match verdict {
+        Verdict::Valid => VALID,
+        Verdict::Invalid { .. } => INVALID,
+        Verdict::Unknown { .. } => UNKNOWN,
+    }
+}

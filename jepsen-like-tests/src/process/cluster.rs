@@ -1,0 +1,291 @@
+//! A whole cluster of real processes in a folder of its own.
+//!
+//! ```text
+//! HOME/cluster.toml   read by all
+//! HOME/n1/ ...        data of the nodes
+//! HOME/payments.jsonl the payment provider's book
+//! HOME/logs/*.log     output of every process
+//! ```
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::ports::free_ports;
+use super::{HarnessError, Server, souk_binary};
+
+/// How long a server may take to become ready, also after a crash and on a busy machine.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Zones of the nodes, in turn.
+const ZONES: [&str; 3] = ["a", "b", "c"];
+const PROVIDER: &str = "payment-provider";
+const SHOP: &str = "shop";
+
+/// What to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterPlan {
+    /// Number of nodes, 1 or more, named `n1` and so on.
+    pub nodes: usize,
+    /// Whether there is a shop with a payment provider in front.
+    pub has_shop: bool,
+    /// Storage engine of all nodes: `fjall` or `sled`.
+    pub engine: String,
+    /// What the shop sells: JSON Lines, as `souk import catalog` reads them.
+    pub catalogue: String,
+}
+
+impl Default for ClusterPlan {
+    fn default() -> ClusterPlan {
+        ClusterPlan {
+            nodes: 3,
+            has_shop: false,
+            engine: "fjall".to_owned(),
+            catalogue: String::new(),
+        }
+    }
+}
+
+/// Running processes. Dropped, it kills them; if the test is failing it shows the ends of their logs.
+#[derive(Debug)]
+pub struct TestCluster {
+    home: PathBuf,
+    /// Deletes the folder, unless the caller gave one.
+    _temporary: Option<tempfile::TempDir>,
+    binary: PathBuf,
+    http: reqwest::Client,
+    endpoints: Vec<String>,
+    nodes: Vec<Server>,
+    around: Vec<Server>,
+    shop_address: Option<String>,
+}
+
+impl TestCluster {
+    /// Starts a cluster in a temporary folder, or in `home`, and waits until all of it is ready.
+    ///
+    /// # Errors
+    /// When the binary is missing, or a server does not become ready.
+    pub async fn start(
+        plan: &ClusterPlan,
+        home: Option<&Path>,
+    ) -> Result<TestCluster, HarnessError> {
+        let mut cluster = TestCluster::prepare(plan, home)?;
+        for node in &mut cluster.nodes {
+            node.start()?;
+        }
+        for node in &mut cluster.nodes {
+            node.wait_ready(&cluster.http, READY_WITHIN).await?;
+        }
+        if !plan.catalogue.is_empty() {
+            let file = cluster.home.join("catalogue.jsonl");
+            std::fs::write(&file, &plan.catalogue).map_err(HarnessError::file(&file))?;
+            let endpoints = cluster.endpoints.join(",");
+            let file = file.display().to_string();
+            cluster.souk(&["import", "catalog", &file, "--endpoints", &endpoints])?;
+        }
+        for server in &mut cluster.around {
+            server.start()?;
+            server.wait_ready(&cluster.http, READY_WITHIN).await?;
+        }
+        Ok(cluster)
+    }
+
+    fn prepare(plan: &ClusterPlan, home: Option<&Path>) -> Result<TestCluster, HarnessError> {
+        let (home, temporary) = match home {
+            Some(home) => (home.to_owned(), None),
+            None => {
+                let folder = tempfile::tempdir();
+                let folder = folder.map_err(HarnessError::file(std::env::temp_dir()))?;
+                (folder.path().to_owned(), Some(folder))
+            }
+        };
+        let logs = home.join("logs");
+        std::fs::create_dir_all(&logs).map_err(HarnessError::file(&logs))?;
+        let ports = free_ports(plan.nodes * 2 + 2)?;
+        let address = |port: &u16| format!("127.0.0.1:{port}");
+        let (node_ports, shop_ports) = ports.split_at(plan.nodes * 2);
+        let endpoints: Vec<String> = node_ports.iter().step_by(2).map(address).collect();
+        let healths: Vec<String> = node_ports.iter().skip(1).step_by(2).map(address).collect();
+        let (shop, provider) = (address(&shop_ports[0]), address(&shop_ports[1]));
+
+        let config = home.join("cluster.toml");
+        let text = cluster_file(&endpoints, &healths, &shop, &provider, &plan.engine);
+        std::fs::write(&config, text).map_err(HarnessError::file(&config))?;
+
+        let binary = souk_binary()?;
+        let server = |name: &str, command: &[&str], readiness: &str| {
+            let mut arguments: Vec<String> = command.iter().map(ToString::to_string).collect();
+            arguments.extend(["--config".to_owned(), config.display().to_string()]);
+            arguments.push("--stop-on-stdin-close".to_owned());
+            let log = logs.join(format!("{name}.log"));
+            Server::new(name, &binary, arguments, log, readiness.to_owned())
+        };
+        let data = home.display().to_string();
+        let node = |(number, readiness): (usize, &String)| {
+            let name = node_name(number);
+            server(
+                &name,
+                &["node", "--name", &name, "--data", &data],
+                readiness,
+            )
+        };
+        let nodes = healths.iter().enumerate().map(node).collect();
+        let around = if plan.has_shop {
+            vec![
+                server(PROVIDER, &["payment-provider", "--data", &data], &provider),
+                server(SHOP, &["shop"], &shop),
+            ]
+        } else {
+            Vec::new()
+        };
+        Ok(TestCluster {
+            home,
+            _temporary: temporary,
+            http: reqwest::Client::new(),
+            endpoints,
+            nodes,
+            around,
+            shop_address: plan.has_shop.then_some(shop),
+            binary,
+        })
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// `host:port` of every node.
+    #[must_use]
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// `host:port` of the shop, if there is one.
+    #[must_use]
+    pub fn shop_address(&self) -> Option<&str> {
+        self.shop_address.as_deref()
+    }
+
+    /// The names of the nodes.
+    #[must_use]
+    pub fn node_names(&self) -> Vec<String> {
+        self.nodes
+            .iter()
+            .map(|node| node.name().to_owned())
+            .collect()
+    }
+
+    /// The payment provider's book.
+    #[must_use]
+    pub fn payments_file(&self) -> PathBuf {
+        self.home.join("payments.jsonl")
+    }
+
+    /// A server by its name: `n1` and so on, `shop`, `payment-provider`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn server(&mut self, name: &str) -> Result<&mut Server, HarnessError> {
+        let mut all = self.nodes.iter_mut().chain(&mut self.around);
+        all.find(|server| server.name() == name)
+            .ok_or_else(|| HarnessError::NoSuchServer {
+                name: name.to_owned(),
+            })
+    }
+
+    /// Starts a server that was killed or stopped. Returns what proves it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_server(&mut self, name: &str) -> Result<String, HarnessError> {
+        let server = self.server(name)?;
+        server.start()?;
+        Ok(format!("process {}", server.pid().unwrap_or_default()))
+    }
+
+    /// Waits until every server that runs is ready.
+    ///
+    /// # Errors
+    /// When one does not become ready.
+    pub async fn wait_ready(&mut self) -> Result<(), HarnessError> {
+        for server in self.nodes.iter_mut().chain(&mut self.around) {
+            if server.pid().is_some() {
+                server.wait_ready(&self.http, READY_WITHIN).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a command of the `souk` binary to its end, and returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn souk(&self, arguments: &[&str]) -> Result<String, HarnessError> {
+        let output = Command::new(&self.binary)
+            .args(arguments)
+            .current_dir(&self.home)
+            .output()
+            .map_err(|source| HarnessError::CannotStart {
+                name: "souk".to_owned(),
+                source,
+            })?;
+        let mut printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(printed);
+        }
+        printed.push_str(&String::from_utf8_lossy(&output.stderr));
+        Err(HarnessError::Command {
+            arguments: arguments.join(" "),
+            status: output.status,
+            output: printed,
+        })
+    }
+
+    /// The ends of all logs.
+    #[must_use]
+    pub fn tails(&self) -> String {
+        let mut text = String::new();
+        for server in self.nodes.iter().chain(&self.around) {
+            // Writing to a string cannot fail.
+            write!(text, "--- {}\n{}", server.name(), server.tail()).ok();
+        }
+        text
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.tails());
+        }
+    }
+}
+
+fn node_name(number: usize) -> String {
+    format!("n{}", number + 1)
+}
+
+fn cluster_file(
+    endpoints: &[String],
+    healths: &[String],
+    shop: &str,
+    provider: &str,
+    engine: &str,
+) -> String {
+    let mut text = format!(
+        "[cluster]\nid = \"souk-jepsen\"\n\n[shop]\nlisten = \"{shop}\"\npayment_provider = \"{provider}\"\n\n\
+         [storage]\nengine = \"{engine}\"\n"
+    );
+    for (number, (grpc, http)) in endpoints.iter().zip(healths).enumerate() {
+        let (name, zone) = (node_name(number), ZONES[number % ZONES.len()]);
+        // Writing to a string cannot fail.
+        write!(
+            text,
+            "\n[[node]]\nname = \"{name}\"\nzone = \"{zone}\"\ngrpc = \"{grpc}\"\nhttp = \"{http}\"\n"
+        )
+        .ok();
+    }
+    text
+}

@@ -1,0 +1,23 @@
+//! One run from beginning to end: start, set up, break, heal, look, judge, report.
+//!
+//! ```text
+//! cluster ── set up ── workers ────────────── wait ── ready again ── last looks ── verdicts ── report
+//!                      nemesis: blow, undo ...
+//! ```
+//!
+//! Place: ties workloads, faults, processes and checkers together; used by the tests and the `souk-jepsen`
+//! binary.
+//! Invariants: 1. everything runs again before the last looks. 2. a harness that fails ends in an error, never
+//! in a verdict. 3. what happened is on disk before it is judged.
+
+mod error;
+mod plan;
+mod report;
+mod runner;
+mod worker;
+
+pub use error::RunError;
+pub use plan::RunPlan;
+pub use report::{RunReport, WorkloadReport};
+pub use runner::run;
+pub use worker::{WorkerPlan, work};

@@ -1,0 +1,95 @@
+//! What a run leaves behind.
+//!
+//! ```text
+//! OUT/schedule.json       what was broken, and when
+//! OUT/repro.txt           the command that repeats it
+//! OUT/results.json        all verdicts
+//! OUT/WORKLOAD/history.jsonl, history.edn, results.json
+//! OUT/cluster/            configuration, data and logs
+//! ```
+
+use std::fmt;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{RunError, RunPlan};
+use crate::checker::{Report, Verdict};
+use crate::fault::Schedule;
+use crate::history::{History, write_edn, write_lines};
+
+/// Everything that a run found.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// What was broken, and when.
+    pub schedule: Schedule,
+    /// In the order of the plan.
+    pub workloads: Vec<WorkloadReport>,
+}
+
+/// What a run found of one workload.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkloadReport {
+    /// Its name.
+    pub workload: &'static str,
+    /// The verdict.
+    #[serde(flatten)]
+    pub report: Report,
+    /// Everything that happened, with the blows of the nemesis.
+    #[serde(skip)]
+    pub history: History,
+}
+
+impl RunReport {
+    /// The verdict on all workloads.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let verdicts = self.workloads.iter().map(|one| one.report.verdict.clone());
+        verdicts.fold(Verdict::Valid, Verdict::and)
+    }
+
+    /// What was found of a workload of the plan.
+    #[must_use]
+    pub fn of(&self, workload: &str) -> Option<&WorkloadReport> {
+        self.workloads.iter().find(|one| one.workload == workload)
+    }
+
+    pub(super) fn write(&self, plan: &RunPlan) -> Result<(), RunError> {
+        write_json(&plan.out.join("results.json"), self)?;
+        for one in &self.workloads {
+            write_json(&plan.out.join(one.workload).join("results.json"), one)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Schedule { fault, seed, .. } = &self.schedule;
+        write!(formatter, "fault {fault}, seed {seed}")?;
+        for one in &self.workloads {
+            write!(formatter, "\n{}: {}", one.workload, one.report)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a history in both forms.
+pub(super) fn write_history(folder: &Path, history: &History) -> Result<(), RunError> {
+    let path = folder.join("history.jsonl");
+    let file = File::create(&path).map_err(RunError::file(&path))?;
+    write_lines(history, BufWriter::new(file)).map_err(RunError::file(&path))?;
+    let path = folder.join("history.edn");
+    let file = File::create(&path).map_err(RunError::file(&path))?;
+    write_edn(history, BufWriter::new(file)).map_err(RunError::file(&path))
+}
+
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RunError> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(std::io::Error::from)
+        .map_err(RunError::file(path))?;
+    text.push(b'\n');
+    std::fs::write(path, text).map_err(RunError::file(path))
+}

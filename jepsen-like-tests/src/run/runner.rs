@@ -1,0 +1,228 @@
+//! Drives a run.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::report::{write_history, write_json};
+use super::{RunError, RunPlan, RunReport, WorkloadReport};
+use crate::fault::{Nemesis, Schedule};
+use crate::history::{History, Recorder, read_lines};
+use crate::process::{ClusterPlan, TestCluster};
+use crate::workload::{Target, Workload, named};
+
+/// How long workers may take beyond their time: the last request of each has to end.
+const WORKERS_LATE_MAX: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs a plan to its end.
+///
+/// # Errors
+/// When the harness or a workload could not do its part. The store is judged by the report only.
+pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
+    let workloads = plan.workloads.iter().map(|name| named(name));
+    let workloads: Vec<_> = workloads
+        .collect::<Result<_, _>>()
+        .map_err(RunError::NoWorkload)?;
+    let home = plan.out.join("cluster");
+    let mut cluster = TestCluster::start(&cluster_plan(plan, &workloads), Some(&home)).await?;
+    let target = Target {
+        endpoints: cluster.endpoints().to_vec(),
+        nodes: cluster.node_names(),
+        shop: cluster.shop_address().map(ToOwned::to_owned),
+        payments_file: cluster.shop_address().map(|_| cluster.payments_file()),
+    };
+    let time_ms = u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX);
+    let schedule = Schedule::plan(plan.fault, plan.seed, time_ms, &target.nodes);
+    write_json(&plan.out.join("schedule.json"), &schedule)?;
+    let repro = plan.out.join("repro.txt");
+    std::fs::write(&repro, plan.command() + "\n").map_err(RunError::file(&repro))?;
+
+    let mut crews = Vec::new();
+    for workload in &workloads {
+        crews.push(Crew::prepare(plan, &**workload, &target).await?);
+    }
+    for crew in &mut crews {
+        crew.start(plan)?;
+    }
+    let noted = Recorder::in_memory();
+    Nemesis::new(&mut cluster, noted.clone())
+        .perform(&schedule)
+        .await?;
+    for crew in &mut crews {
+        crew.wait().await?;
+    }
+    cluster.wait_ready().await?;
+
+    let noted = noted.history().map_err(RunError::file(&plan.out))?;
+    let mut reports = Vec::new();
+    for crew in crews {
+        reports.push(crew.judge(&target, &noted).await?);
+    }
+    let report = RunReport {
+        schedule,
+        workloads: reports,
+    };
+    report.write(plan)?;
+    Ok(report)
+}
+
+fn cluster_plan(plan: &RunPlan, workloads: &[Box<dyn Workload>]) -> ClusterPlan {
+    let catalogue = workloads.iter().map(|workload| workload.catalogue());
+    ClusterPlan {
+        nodes: plan.nodes,
+        has_shop: workloads.iter().any(|workload| workload.needs_shop()),
+        engine: plan.engine.clone(),
+        catalogue: catalogue.max_by_key(String::len).unwrap_or_default(),
+    }
+}
+
+/// The workers of one workload.
+struct Crew<'run> {
+    workload: &'run dyn Workload,
+    folder: PathBuf,
+    recorder: Recorder,
+    workers: Vec<WorkerProcess>,
+    late: Instant,
+}
+
+struct WorkerProcess {
+    child: Child,
+    history: PathBuf,
+    log: PathBuf,
+}
+
+impl<'run> Crew<'run> {
+    async fn prepare(
+        plan: &RunPlan,
+        workload: &'run dyn Workload,
+        target: &Target,
+    ) -> Result<Crew<'run>, RunError> {
+        let folder = plan.out.join(workload.name());
+        std::fs::create_dir_all(&folder).map_err(RunError::file(&folder))?;
+        write_json(&folder.join("target.json"), target)?;
+        let recorder = Recorder::in_memory();
+        workload
+            .set_up(target, &recorder)
+            .await
+            .map_err(failed(workload))?;
+        Ok(Crew {
+            workload,
+            folder,
+            recorder,
+            workers: Vec::new(),
+            late: Instant::now(),
+        })
+    }
+
+    fn start(&mut self, plan: &RunPlan) -> Result<(), RunError> {
+        let crowd = self.workload.crowd();
+        for worker in 0..crowd.workers {
+            let history = self.folder.join(format!("worker-{worker}.jsonl"));
+            let log = self.folder.join(format!("worker-{worker}.log"));
+            let output = File::create(&log).map_err(RunError::file(&log))?;
+            let child = Command::new(&plan.worker_binary)
+                .args(["worker", "--workload", self.workload.name()])
+                .args([
+                    "--worker",
+                    &worker.to_string(),
+                    "--lanes",
+                    &crowd.lanes.to_string(),
+                ])
+                .args(["--seed", &plan.seed.to_string()])
+                .args(["--time", &plan.time.as_secs_f64().to_string()])
+                .arg("--target")
+                .arg(self.folder.join("target.json"))
+                .arg("--history")
+                .arg(&history)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(output)
+                .spawn()
+                .map_err(RunError::file(&plan.worker_binary))?;
+            self.workers.push(WorkerProcess {
+                child,
+                history,
+                log,
+            });
+        }
+        self.late = Instant::now() + plan.time + WORKERS_LATE_MAX;
+        Ok(())
+    }
+
+    async fn wait(&mut self) -> Result<(), RunError> {
+        for worker in &mut self.workers {
+            loop {
+                let ended = worker
+                    .child
+                    .try_wait()
+                    .map_err(RunError::file(&worker.log))?;
+                let what = match ended {
+                    Some(status) if status.success() => break,
+                    Some(status) => status.to_string(),
+                    None if Instant::now() > self.late => "it does not end".to_owned(),
+                    None => {
+                        tokio::time::sleep(LOOK_EVERY).await;
+                        continue;
+                    }
+                };
+                let log = worker.log.clone();
+                return Err(RunError::Worker {
+                    workload: self.workload.name(),
+                    what,
+                    log,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge(self, target: &Target, noted: &History) -> Result<WorkloadReport, RunError> {
+        let mut parts = vec![noted.clone()];
+        for worker in &self.workers {
+            parts.push(read_history(&worker.history)?);
+        }
+        let until_now = History::merge(parts.clone());
+        let finished = self
+            .workload
+            .finish(target, &self.recorder, &until_now)
+            .await;
+        parts.push(
+            self.recorder
+                .history()
+                .map_err(RunError::file(&self.folder))?,
+        );
+        let history = History::merge(parts);
+        // Also when the last look failed: what led there is in it.
+        write_history(&self.folder, &history)?;
+        finished.map_err(failed(self.workload))?;
+        Ok(WorkloadReport {
+            workload: self.workload.name(),
+            report: self.workload.checker().check(&history),
+            history,
+        })
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn failed(workload: &dyn Workload) -> impl FnOnce(crate::workload::WorkloadError) -> RunError {
+    let workload = workload.name();
+    move |source| RunError::Workload { workload, source }
+}
+
+fn read_history(path: &Path) -> Result<History, RunError> {
+    let file = File::open(path).map_err(RunError::file(path))?;
+    read_lines(BufReader::new(file)).map_err(|source| RunError::History {
+        path: path.to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,115 @@
+//! What clients do: each workload sets up its data, runs clients that write down everything, and looks at
+//! the end of it when all is well again.
+//!
+//! | Workload | Through | Checker |
+//! |---|---|---|
+//! | `register` | conditional writes of the client library | linearizable versioned-map |
+//! | `cart` | `souk_cart::store` | set |
+//! | `shop-cart` | the shop's HTTP API | set |
+//! | `stock` | `souk_inventory::store` | stock |
+//! | `checkout` | the shop's HTTP API | orders |
+//!
+//! Place: clients of the store and the shop; knows no faults.
+//! Invariants: 1. an answer is written down as what it promises, never as what is likely. 2. a client of one
+//! worker never shares a name with another. 3. a seed names everything that a client chooses.
+//! Not here: processes (`crate::process`), when clients run (`crate::run`).
+
+mod cart;
+mod checkout;
+mod client;
+mod error;
+mod register;
+mod settle;
+mod shop;
+mod shop_cart;
+mod stock;
+
+use futures::future::BoxFuture;
+
+pub use cart::Cart;
+pub use checkout::Checkout;
+pub use client::{ClientContext, ClientId, Target};
+pub use error::WorkloadError;
+pub use register::Register;
+pub use shop_cart::ShopCart;
+pub use stock::Stock;
+
+use crate::checker::Checker;
+use crate::history::{History, Recorder};
+
+/// A kind of traffic.
+pub trait Workload: Send + Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What it does, in a line.
+    fn about(&self) -> &'static str;
+
+    /// Whether it speaks to the shop.
+    fn needs_shop(&self) -> bool {
+        false
+    }
+
+    /// How many processes run it, and how many clients each.
+    fn crowd(&self) -> Crowd;
+
+    /// What the shop has to sell, as JSON Lines; empty when it does not matter.
+    fn catalogue(&self) -> String {
+        String::new()
+    }
+
+    /// Makes what clients rely on.
+    fn set_up<'a>(
+        &'a self,
+        target: &'a Target,
+        recorder: &'a Recorder,
+    ) -> BoxFuture<'a, Result<(), WorkloadError>>;
+
+    /// One client, until its time is up.
+    fn run(&self, context: ClientContext) -> BoxFuture<'static, Result<(), WorkloadError>>;
+
+    /// Looks at the end of it, when everything runs again. `until_now` is what all clients wrote down.
+    fn finish<'a>(
+        &'a self,
+        target: &'a Target,
+        recorder: &'a Recorder,
+        until_now: &'a History,
+    ) -> BoxFuture<'a, Result<(), WorkloadError>>;
+
+    /// Who judges it.
+    fn checker(&self) -> Box<dyn Checker>;
+}
+
+/// How many clients run a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crowd {
+    /// Processes.
+    pub workers: u32,
+    /// Clients of each process.
+    pub lanes: u32,
+}
+
+/// Every workload.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Workload>> {
+    vec![
+        Box::new(Register),
+        Box::new(Cart),
+        Box::new(ShopCart),
+        Box::new(Stock),
+        Box::new(Checkout),
+    ]
+}
+
+/// The workload of that name.
+///
+/// # Errors
+/// A text with all names.
+pub fn named(name: &str) -> Result<Box<dyn Workload>, String> {
+    let all = all();
+    let names: Vec<&str> = all.iter().map(|workload| workload.name()).collect();
+    let names = names.join(", ");
+    all.into_iter()
+        .find(|workload| workload.name() == name)
+        .ok_or_else(|| format!("there is no workload `{name}`; the workloads are {names}"))
+}

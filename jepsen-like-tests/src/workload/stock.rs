@@ -1,0 +1,319 @@
+//! Many processes reserve one SKU until nothing is left of it.
+//!
+//! Each process has its own stock store, so that they outrun one another as several shops would. A reservation
+//! that nobody confirmed is asked for again under its id.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use rand::Rng as _;
+use serde_json::json;
+use souk_inventory::store::{
+    ClientStock, LEDGER_PAGES_MAX, StockStore, StockStoreError, StockStoreOptions, stock_bucket,
+};
+use souk_inventory::{
+    Centre, CommandId, Compartment, HoldRow, HoldStatus, LedgerPage, Quantity, ReservationId, Row,
+    RowKey, Sku, StockCommand, StockError, StockId,
+};
+use souk_kv_client::{Client, Outcome, ReadOptions, ScanQuery};
+use tokio::time::{Instant, sleep};
+
+use super::{ClientContext, Crowd, Target, Workload, WorkloadError};
+use crate::checker::{Checker, HeldUnits, StockChecker, StockState};
+use crate::history::{History, Lane, Recorder};
+
+const BUCKET: &str = "jepsen-stock";
+const SKU: &str = "lamp";
+const CENTRE: &str = "main";
+/// Units that there are.
+const UNITS: u32 = 500;
+/// Clients share the units over this part of their time; then they are refused.
+const SOLD_OUT_AFTER: f64 = 0.7;
+/// Attempts of one reservation.
+const ATTEMPTS_MAX: u32 = 4;
+/// How long a hold lasts: longer than any run.
+const HOLD: Duration = Duration::from_secs(23 * 60 * 60);
+/// Longest wait for an answer in the end.
+const FINISH_WITHIN: Duration = Duration::from_secs(60);
+/// Most holds that are read.
+const HOLDS_MAX: usize = 100_000;
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct Stock;
+
+impl Workload for Stock {
+    fn name(&self) -> &'static str {
+        "stock"
+    }
+
+    fn about(&self) -> &'static str {
+        "8 processes reserve one SKU with 500 units; exactly 500 are granted"
+    }
+
+    fn crowd(&self) -> Crowd {
+        Crowd {
+            workers: 8,
+            lanes: 1,
+        }
+    }
+
+    fn set_up<'a>(
+        &'a self,
+        target: &'a Target,
+        recorder: &'a Recorder,
+    ) -> BoxFuture<'a, Result<(), WorkloadError>> {
+        async move {
+            let client = target.connect("set-up").await?;
+            let created = client.admin().create_bucket(stock_bucket(BUCKET)).await;
+            created.map_err(|source| WorkloadError::Request {
+                what: "create the bucket",
+                source,
+            })?;
+            let stocks = store(client);
+            let mut lane = recorder.lane();
+            let asked = json!({"stock": stock_id().to_string(), "quantity": UNITS});
+            let pending = lane.invoke("receive", asked);
+            let receive = StockCommand::Receive {
+                command_id: CommandId::from_bytes([7; 16]),
+                quantity: Quantity::new(UNITS).expect("the units are a quantity"),
+            };
+            match stocks.run(&stock_id(), receive).await {
+                Ok(_) => pending.ok_as_asked(),
+                Err(problem) => pending.info(told(&problem)),
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn run(&self, mut context: ClientContext) -> BoxFuture<'static, Result<(), WorkloadError>> {
+        async move {
+            let client = context.target.connect(&context.id.to_string()).await?;
+            let stocks = store(client);
+            let crowd = Stock.crowd();
+            let share = f64::from(UNITS) / f64::from(crowd.workers * crowd.lanes);
+            let pause = context.time.mul_f64(SOLD_OUT_AFTER / share);
+            let expires_unix_ms = expiry();
+            while context.pause(pause).await {
+                let id = ReservationId::from_bytes(context.random.random());
+                reserve(&stocks, &mut context.lane, id, expires_unix_ms).await;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn finish<'a>(
+        &'a self,
+        target: &'a Target,
+        recorder: &'a Recorder,
+        _until_now: &'a History,
+    ) -> BoxFuture<'a, Result<(), WorkloadError>> {
+        async move {
+            let client = target.connect("finish").await?;
+            let stocks = store(client.clone());
+            let mut lane = recorder.lane();
+            sell_out(&stocks, &mut lane).await?;
+            let pending = lane.invoke("final-stock", json!({"stock": stock_id().to_string()}));
+            match look(&client, &stocks).await {
+                Ok(state) => pending.ok(json!(state)),
+                Err(why) => pending.fail(why),
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn checker(&self) -> Box<dyn Checker> {
+        Box::new(StockChecker)
+    }
+}
+
+/// What became of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Got {
+    Granted,
+    Refused,
+    Failed,
+    Doubt,
+}
+
+async fn reserve(
+    stocks: &StockStore,
+    lane: &mut Lane,
+    id: ReservationId,
+    expires_unix_ms: u64,
+) -> Got {
+    for _ in 0..ATTEMPTS_MAX {
+        let got = try_reserve(stocks, lane, id, expires_unix_ms).await;
+        if got != Got::Doubt {
+            return got;
+        }
+    }
+    Got::Doubt
+}
+
+async fn try_reserve(
+    stocks: &StockStore,
+    lane: &mut Lane,
+    id: ReservationId,
+    expires_unix_ms: u64,
+) -> Got {
+    let stock = stock_id();
+    let asked = json!({"stock": stock.to_string(), "reservation": id.to_string(), "quantity": 1});
+    let pending = lane.invoke("reserve", asked);
+    let command = StockCommand::Reserve {
+        reservation_id: id,
+        quantity: Quantity::new(1).expect("one is a quantity"),
+        expires_unix_ms,
+    };
+    match stocks.run(&stock, command).await {
+        Ok(_) => {
+            pending.ok_as_asked();
+            Got::Granted
+        }
+        Err(StockStoreError::Refused(StockError::Insufficient { .. })) => {
+            pending.condition_failed(json!({"stock": stock.to_string()}));
+            Got::Refused
+        }
+        Err(problem) => match problem.outcome() {
+            Outcome::NotApplied => {
+                pending.fail(told(&problem));
+                Got::Failed
+            }
+            Outcome::Unknown | Outcome::Applied => {
+                pending.info(told(&problem));
+                Got::Doubt
+            }
+        },
+    }
+}
+
+/// Takes what is left, until there is nothing.
+async fn sell_out(stocks: &StockStore, lane: &mut Lane) -> Result<(), WorkloadError> {
+    let begun = Instant::now();
+    let mut number = 0_u128;
+    let expires_unix_ms = expiry();
+    loop {
+        let id = ReservationId::from_bytes(number.to_be_bytes());
+        if reserve(stocks, lane, id, expires_unix_ms).await == Got::Refused {
+            return Ok(());
+        }
+        number += 1;
+        if begun.elapsed() > FINISH_WITHIN {
+            return Err(WorkloadError::NotSettled {
+                what: "stock is not sold out",
+                waited_s: FINISH_WITHIN.as_secs(),
+                last: format!("{number} more reservations"),
+            });
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Everything that the store has on the stock, read row by row and not through the store's own sums.
+async fn look(client: &Client, stocks: &StockStore) -> Result<StockState, String> {
+    let stock = stock_id();
+    let counts = stocks
+        .summary(&stock)
+        .await
+        .map_err(|problem| told(&problem))?
+        .counts;
+    let mut ledger_sum = 0;
+    let mut first = 0;
+    loop {
+        let pages = stocks.ledger(&stock, first, LEDGER_PAGES_MAX).await;
+        let pages: Vec<(u64, LedgerPage)> = pages.map_err(|problem| told(&problem))?;
+        let Some((last, _)) = pages.last() else { break };
+        first = last + 1;
+        ledger_sum += pages.iter().map(|(_, page)| on_hand(page)).sum::<i64>();
+    }
+    let units = |compartment| i64::try_from(counts.get(compartment)).unwrap_or(i64::MAX);
+    Ok(StockState {
+        stock: stock.to_string(),
+        available: units(Compartment::Available),
+        reserved: units(Compartment::Reserved),
+        allocated: units(Compartment::Allocated),
+        damaged: units(Compartment::Damaged),
+        ledger_sum,
+        holds: holds(client, &stock).await?,
+    })
+}
+
+fn on_hand(page: &LedgerPage) -> i64 {
+    let on_hand = [
+        Compartment::Available,
+        Compartment::Reserved,
+        Compartment::Allocated,
+        Compartment::Damaged,
+    ];
+    let moved = |units: &souk_inventory::Movement| {
+        on_hand.map(|place| units.get(place)).iter().sum::<i64>()
+    };
+    page.entries.iter().map(|entry| moved(&entry.units)).sum()
+}
+
+async fn holds(client: &Client, stock: &StockId) -> Result<Vec<HeldUnits>, String> {
+    let mut query = ScanQuery::new(BUCKET, stock.to_string());
+    query.prefix = "h/".into();
+    let options = ReadOptions {
+        timeout: Some(Duration::from_secs(30)),
+        ..ReadOptions::default()
+    };
+    let page = client.scan_all(&query, HOLDS_MAX, options).await;
+    let page = page.map_err(|problem| problem.to_string())?;
+    let mut held: BTreeMap<String, i64> = BTreeMap::new();
+    for row in page.rows {
+        let key = RowKey::from_bytes(&row.sort_key).map_err(|problem| problem.to_string())?;
+        let Some(value) = row.values.first() else {
+            continue;
+        };
+        let read = Row::from_bytes(key, &value.data).map_err(|problem| problem.to_string())?;
+        let (RowKey::Hold(id), Row::Hold(HoldRow::Made(hold))) = (key, read) else {
+            continue;
+        };
+        if matches!(hold.status, HoldStatus::Held | HoldStatus::Allocated { .. }) {
+            held.insert(id.to_string(), i64::from(hold.quantity.get()));
+        }
+    }
+    let held = held.into_iter();
+    Ok(held
+        .map(|(reservation, quantity)| HeldUnits {
+            reservation,
+            quantity,
+        })
+        .collect())
+}
+
+fn store(client: Client) -> StockStore {
+    StockStore::new(
+        ClientStock::new(client, BUCKET),
+        StockStoreOptions::default(),
+    )
+}
+
+fn stock_id() -> StockId {
+    StockId {
+        sku: Sku::new(SKU).expect("a short plain name is a SKU"),
+        centre: Centre::new(CENTRE).expect("a short plain name is a centre"),
+    }
+}
+
+/// Part of a reservation's content, so one client uses one for all attempts.
+fn expiry() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from((now + HOLD).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The message with its source.
+fn told(problem: &StockStoreError) -> String {
+    match std::error::Error::source(problem) {
+        Some(source) => format!("{problem}: {source}"),
+        None => problem.to_string(),
+    }
+}
