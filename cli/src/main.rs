@@ -29,6 +29,10 @@ use clap::Parser as _;
 use args::Cli;
 use failure::{Failure, report};
 
+/// The system's allocator took about a fifth of a node's processor time under small writes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(cli.log_format, cli.command.is_server());
