@@ -117,7 +117,7 @@ impl Workload for Checkout {
 }
 
 async fn buy(shop: &ShopClient, context: &mut ClientContext, number: usize) {
-    let key = format!("{}-{number}", context.id);
+    let key = format!("buy-{}-{number}", context.id);
     let customer = context.id.to_string();
     if !fill(shop, &key, number).await {
         return;

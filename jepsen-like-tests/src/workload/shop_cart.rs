@@ -65,7 +65,7 @@ impl Workload for ShopCart {
             let shop = ShopClient::new(&context.target)?;
             let mut number = 0;
             while context.pause(PAUSE).await {
-                let cart = format!("{}-{}", context.id, number / ADDS_PER_CART);
+                let cart = format!("fill-{}-{}", context.id, number / ADDS_PER_CART);
                 add(&shop, &mut context, &cart, number).await;
                 number += 1;
             }

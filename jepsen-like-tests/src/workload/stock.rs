@@ -29,8 +29,8 @@ const SKU: &str = "lamp";
 const CENTRE: &str = "main";
 /// Units that there are.
 const UNITS: u32 = 500;
-/// Clients share the units over this part of their time; then they are refused.
-const SOLD_OUT_AFTER: f64 = 0.7;
+/// Clients share the units over this part of their time, if answers take no time; then they are refused.
+const SOLD_OUT_AFTER: f64 = 0.5;
 /// Attempts of one reservation.
 const ATTEMPTS_MAX: u32 = 4;
 /// How long a hold lasts: longer than any run.
