@@ -14,7 +14,7 @@ const PAYMENTS_FILE: &str = "payments.jsonl";
 
 /// Run the simulated payment provider until it is told to stop.
 ///
-/// It listens where the cluster file says (payment_provider of [shop]), and keeps every payment in a file
+/// It listens where the cluster file says (shop.payment_provider), and keeps every payment in a file
 /// that it syncs before it answers. It decides by the token of a payment, such as tok_ok or tok_declined.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:

@@ -13,7 +13,7 @@ use crate::stop::{StopArgs, StopSignals};
 
 /// Run the shop until it is told to stop.
 ///
-/// It listens where the cluster file says (listen of [shop]), creates its buckets on first start and keeps
+/// It listens where the cluster file says (shop.listen), creates its buckets on first start and keeps
 /// everything in the store, so that any number of shops can run in front of one cluster. The API is
 /// described at /api/v1/openapi.json.
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ pub(crate) fn line(text: impl Display) {
     bytes(format!("{text}\n").as_bytes());
 }
 
-/// Raw bytes of an answer; as [`line`] when nobody reads.
+/// Raw bytes of an answer; as [`line()`] when nobody reads.
 pub(crate) fn bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();
     if stdout
