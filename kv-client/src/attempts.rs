@@ -5,7 +5,7 @@
 //! but there a wrong guess costs most, so that the caller decides.
 //!
 //! Place: pure; driven by `crate::client::call` and `crate::client::batch`; chance and time are arguments.
-//! Source: Helland, Idempotence Is Not a Medical Condition, ACM Queue 2012; DESIGN's three outcomes.
+//! Source: Helland, Idempotence Is Not a Medical Condition, ACM Queue 2012.
 //! Invariants: 1. once an attempt of a write ended in doubt, no failure of a later one takes the doubt back:
 //! the request fails as `Unknown`. Only an answer resolves it: "applied", or "conditions did not hold" to an
 //! attempt numbered 2 or above, which nodes record before they give it (`RequestId.attempt`), so that no

@@ -9,7 +9,7 @@
 //! Place: used by the coordinators of `siblings` and `lww` writes, and by whoever mends their records.
 //! Shape: distrust is on disk before anything follows from it: actors are deleted right after an
 //! opening that is not clean, and while one is retired nobody vouches for the store.
-//! Source: DESIGN of dots in `souk_kv_core::causality`; `docs/adr/0004-new-actors-after-an-unclean-stop.md`.
+//! Source: `souk_kv_core::causality`; `docs/adr/0004-new-actors-after-an-unclean-stop.md`.
 //! Invariants: 1. no dot is minted twice. 2. no counter leaves before its lease is on disk. 3. an actor
 //! that may not know its own past is on no disk that calls itself clean.
 
