@@ -8,6 +8,11 @@
 //!
 //! Tests run one after another, whatever the number of test threads: each one needs the whole machine.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails to unwrap here fails its test"
+)]
+
 mod kill_majority;
 mod kill_one;
 mod registers;
