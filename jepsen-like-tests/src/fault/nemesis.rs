@@ -32,6 +32,7 @@ impl<'cluster> Nemesis<'cluster> {
             sleep_until(begun + Duration::from_millis(step.at_ms)).await;
             for node in &step.nodes {
                 let seen = self.act(step.action, node)?;
+                tracing::info!(at_ms = step.at_ms, node, seen, "{}", step.action.as_str());
                 self.recorder
                     .note(step.action.as_str(), json!({"node": node, "seen": seen}));
             }

@@ -28,6 +28,7 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
         .map_err(RunError::NoWorkload)?;
     let home = plan.out.join("cluster");
     let mut cluster = TestCluster::start(&cluster_plan(plan, &workloads), Some(&home)).await?;
+    tracing::info!(nodes = plan.nodes, home = %home.display(), "the cluster is ready");
     let target = Target {
         endpoints: cluster.endpoints().to_vec(),
         nodes: cluster.node_names(),
@@ -47,6 +48,7 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
     for crew in &mut crews {
         crew.start(plan)?;
     }
+    tracing::info!(time_ms, workloads = plan.workloads.join(","), "clients run");
     let noted = Recorder::in_memory();
     Nemesis::new(&mut cluster, noted.clone())
         .perform(&schedule)
@@ -55,6 +57,7 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
         crew.wait().await?;
     }
     cluster.wait_ready().await?;
+    tracing::info!("everything runs again; looking at the end of it");
 
     let noted = noted.history().map_err(RunError::file(&plan.out))?;
     let mut reports = Vec::new();

@@ -14,6 +14,9 @@ use clap::Parser as _;
 
 use args::{Cli, Command};
 
+/// Which log lines appear when SOUK_LOG does not say: the stages of a run.
+const USUAL_LOG: &str = "warn,souk_jepsen_like_tests=info";
+
 /// Everything is valid.
 const VALID: u8 = 0;
 /// Some history is not valid.
@@ -25,7 +28,7 @@ const UNKNOWN: u8 = 3;
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SOUK_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(USUAL_LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -233,17 +233,22 @@ fn plans(most: usize, processes: u64) -> impl Strategy<Value = Vec<Plan>> {
     proptest::collection::vec(plan, 1..most)
 }
 
-/// Plays the plans on a real register: whatever comes out is linearizable. Writes and swaps write numbers of
-/// their own, beginning at 1, where `values` is `None`, and else few values again and again.
-fn play(plans: &[Plan], values: Option<u64>) -> History {
+/// Plays the plans on a real machine: whatever comes out is linearizable. `ask` makes a request of a plan, its
+/// number, counted from 1, and all that clients were told before; `answer` runs it.
+fn play_on(
+    plans: &[Plan],
+    ask: impl Fn(u64, &Plan, &[Value]) -> (&'static str, Value),
+    mut answer: impl FnMut(&str, &Value) -> (EventKind, Value),
+) -> History {
     struct Request {
+        number: u64,
         process: u64,
         f: &'static str,
         asked: Value,
         begin: (u64, u64),
         effect: Option<(u64, u64)>,
         end: (u64, u64),
-        doubt: bool,
+        is_doubtful: bool,
     }
     let mut free: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     let mut requests = Vec::new();
@@ -252,36 +257,25 @@ fn play(plans: &[Plan], values: Option<u64>) -> History {
     for (number, plan) in (1_u64..).zip(plans) {
         let (now, generation) = free.get(&plan.process).copied().unwrap_or_default();
         let begin = now + plan.gap;
-        let length = plan.length as f64;
         let end = begin + plan.length + 1;
-        let offset = (length * plan.effect) as u64;
+        let offset = (plan.length as f64 * plan.effect) as u64;
         let effect = match plan.doubt {
             None => Some(begin + offset),
             Some(true) => Some(begin + offset * 5),
             Some(false) => None,
         };
-        let asked = match plan.f {
-            0 => Value::Null,
-            1 => json!(number),
-            _ => json!([number.saturating_sub(plan.old), number]),
-        };
-        let asked = match values {
-            None => asked,
-            Some(values) => few(asked, values),
-        };
         requests.push(Request {
+            number,
             process: plan.process + 100 * generation,
-            f: ["read", "write", "cas"][plan.f],
-            asked,
+            f: "",
+            asked: Value::Null,
             begin: (begin, ticks()),
             effect: effect.map(|at| (at, ticks())),
             end: (end, ticks()),
-            doubt: plan.doubt.is_some(),
+            is_doubtful: plan.doubt.is_some(),
         });
-        free.insert(
-            plan.process,
-            (end, generation + u64::from(plan.doubt.is_some())),
-        );
+        let generation = generation + u64::from(plan.doubt.is_some());
+        free.insert(plan.process, (end, generation));
     }
     // Beginnings, effects and ends in one order of time.
     let mut moments: Vec<((u64, u64), usize, u8)> = Vec::new();
@@ -291,19 +285,23 @@ fn play(plans: &[Plan], values: Option<u64>) -> History {
         moments.push((request.end, index, 2));
     }
     moments.sort();
-    let mut register = Value::Null;
     let mut told = vec![(EventKind::Info, Value::Null); requests.len()];
     let mut script = Script::default();
+    let mut known: Vec<Value> = Vec::new();
     for (_, index, moment) in moments {
-        let request = &requests[index];
+        let request = &mut requests[index];
         match moment {
-            0 => script = script.invoke(request.process, request.f, request.asked.clone()),
-            1 => told[index] = effect(request.f, &request.asked, &mut register),
-            _ if request.doubt => {
+            0 => {
+                (request.f, request.asked) = ask(request.number, &plans[index], &known);
+                script = script.invoke(request.process, request.f, request.asked.clone());
+            }
+            1 => told[index] = answer(request.f, &request.asked),
+            _ if request.is_doubtful => {
                 script = script.event(request.process, EventKind::Info, request.f, Value::Null);
             }
             _ => {
                 let (kind, value) = told[index].clone();
+                known.push(value.clone());
                 script = script.event(request.process, kind, request.f, value);
                 if kind == EventKind::Fail
                     && let Some(last) = script.events.last_mut()
@@ -316,6 +314,33 @@ fn play(plans: &[Plan], values: Option<u64>) -> History {
     script.history()
 }
 
+/// Plays on a register. Writes and swaps write numbers of their own where `values` is `None`, and else few
+/// values again and again; the plan's `old` chooses among the latest ones.
+fn play(plans: &[Plan], values: Option<u64>) -> History {
+    let ask = |number: u64, plan: &Plan, _: &[Value]| {
+        let asked = match plan.f {
+            0 => Value::Null,
+            1 => json!(number),
+            _ => json!([number.saturating_sub(plan.old), number]),
+        };
+        let asked = values.map_or(asked.clone(), |values| few(asked, values));
+        (["read", "write", "cas"][plan.f], asked)
+    };
+    let mut register = Value::Null;
+    play_on(plans, ask, |f, asked| match f {
+        "read" => (EventKind::Ok, register.clone()),
+        "write" => {
+            register = asked.clone();
+            (EventKind::Ok, asked.clone())
+        }
+        _ if register == asked[0] => {
+            register = asked[1].clone();
+            (EventKind::Ok, asked.clone())
+        }
+        _ => (EventKind::Fail, asked.clone()),
+    })
+}
+
 /// The numbers in a value, reduced to a few.
 fn few(value: Value, values: u64) -> Value {
     match value {
@@ -325,56 +350,97 @@ fn few(value: Value, values: u64) -> Value {
     }
 }
 
-fn effect(f: &str, asked: &Value, register: &mut Value) -> (EventKind, Value) {
-    match f {
-        "read" => (EventKind::Ok, register.clone()),
-        "write" => {
-            *register = asked.clone();
-            (EventKind::Ok, asked.clone())
+/// Plays on a map of two rows; the plan's `old` chooses row and condition, and clients name versions they saw.
+fn play_map(plans: &[Plan]) -> History {
+    let ask = |number: u64, plan: &Plan, known: &[Value]| {
+        let mut asked = json!({"key": "k", "row": format!("r{}", plan.old % 2)});
+        let is_delete = plan.f == 2 && number.is_multiple_of(2);
+        if plan.f > 0 {
+            match plan.old / 2 {
+                0 => {}
+                1 => asked["if"] = json!("absent"),
+                _ => {
+                    let mut versions = known.iter().rev().filter_map(|told| told.get("version"));
+                    let skipped = usize::try_from(plan.length % 3).unwrap_or(0);
+                    asked["if"] = versions.nth(skipped).cloned().unwrap_or(json!("v0"));
+                }
+            }
+            if !is_delete {
+                // Values repeat, versions do not.
+                asked["value"] = json!(format!("{}", number % 3));
+                asked["makes"] = json!(format!("v{number}"));
+            }
         }
-        _ if *register == asked[0] => {
-            *register = asked[1].clone();
-            (EventKind::Ok, asked.clone())
+        let f = if plan.f == 0 {
+            "get"
+        } else if is_delete {
+            "delete"
+        } else {
+            "put"
+        };
+        (f, asked)
+    };
+    let mut rows: BTreeMap<String, Value> = BTreeMap::new();
+    play_on(plans, ask, |f, asked| {
+        let name = asked["row"].as_str().unwrap_or_default().to_owned();
+        let row = rows.get(&name).cloned().unwrap_or(json!({}));
+        let is_met = match asked.get("if").and_then(Value::as_str) {
+            None => true,
+            Some("absent") => row.get("version").is_none(),
+            Some(version) => row.get("version") == Some(&json!(version)),
+        };
+        match f {
+            "get" => (EventKind::Ok, row),
+            _ if !is_met && asked["row"] == "r0" => (EventKind::Fail, row),
+            _ if !is_met => (EventKind::Fail, json!({"unseen": true})),
+            "delete" => {
+                rows.remove(&name);
+                (EventKind::Ok, Value::Null)
+            }
+            _ => {
+                let version = asked["makes"].clone();
+                rows.insert(name, json!({"value": asked["value"], "version": version}));
+                (EventKind::Ok, json!({"version": version}))
+            }
         }
-        _ => (EventKind::Fail, asked.clone()),
-    }
+    })
 }
 
 /// Tries every order, remembering nothing.
-fn plain_judge(history: &History) -> bool {
-    let model = CasRegister { is_keyed: false };
+fn plain_judge<M: Model>(model: &M, history: &History) -> bool {
     let operations = history.operations();
     let read = |operation: &Operation| {
         let step = model.read(operation).unwrap()?.step;
         Some((operation.invoked, operation.completed, step))
     };
     let steps: Vec<_> = operations.iter().filter_map(read).collect();
-    fn explains(
-        model: CasRegister,
-        steps: &[(u64, Option<u64>, <CasRegister as Model>::Step)],
+    fn explains<M: Model>(
+        model: &M,
+        steps: &[(u64, Option<u64>, M::Step)],
         left: &[usize],
-        state: &Value,
+        state: &M::State,
     ) -> bool {
         if left.iter().all(|&index| steps[index].1.is_none()) {
             return true;
         }
         left.iter().any(|&index| {
-            let is_first = left
+            let has_begun = |end| steps[index].0 < end;
+            let is_next = left
                 .iter()
-                .all(|&other| steps[other].1.is_none_or(|end| steps[index].0 < end));
+                .all(|&other| steps[other].1.is_none_or(has_begun));
             let rest: Vec<usize> = left
                 .iter()
                 .copied()
                 .filter(|&other| other != index)
                 .collect();
-            is_first
+            is_next
                 && model
                     .apply(state, &steps[index].2)
                     .is_some_and(|after| explains(model, steps, &rest, &after))
         })
     }
     let all: Vec<usize> = (0..steps.len()).collect();
-    explains(model, &steps, &all, &Value::Null)
+    explains(model, &steps, &all, &model.initial())
 }
 
 fn with_reads_changed(
@@ -416,10 +482,39 @@ proptest! {
             spoil.get(index).copied().flatten().map(Value::from)
         });
         let verdict = judge(&history);
-        let expected = plain_judge(&history);
+        let expected = plain_judge(&CasRegister { is_keyed: false }, &history);
         let anything = history.operations().iter().any(Operation::is_ok);
         prop_assert_eq!(verdict.is_invalid(), !expected, "{}", verdict);
         prop_assert_eq!(verdict.is_valid(), expected && anything);
+    }
+
+    #[test]
+    fn what_a_map_did_is_valid(plans in plans(300, 8)) {
+        let verdict = Linearizable::new(VersionedMap).check(&play_map(&plans)).verdict;
+        prop_assert!(!verdict.is_invalid(), "{}", verdict);
+    }
+
+    #[test]
+    fn small_maps_are_judged_as_by_trying_every_order(
+        plans in plans(7, 4),
+        spoil in proptest::collection::vec(proptest::option::weighted(0.3, 0..8_u64), 24),
+    ) {
+        let mut events = play_map(&plans).events().to_vec();
+        for (event, spoil) in events.iter_mut().zip(spoil) {
+            let shows = event.kind == EventKind::Ok && event.f == "get";
+            if let Some(number) = spoil.filter(|_| shows) {
+                event.value = match number {
+                    0 => json!({}),
+                    _ => json!({"value": format!("{}", number % 3), "version": format!("v{number}")}),
+                };
+            }
+        }
+        let history = History::new(events).unwrap();
+        let operations = history.operations();
+        prop_assume!(VersionedMap.more_violations(&operations).is_empty());
+        prop_assume!(operations.iter().any(Operation::is_ok));
+        let verdict = Linearizable::new(VersionedMap).check(&history).verdict;
+        prop_assert_eq!(verdict.is_valid(), plain_judge(&VersionedMap, &history), "{}", verdict);
     }
 
     #[test]
