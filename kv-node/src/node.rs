@@ -267,11 +267,15 @@ impl Node {
         let health = HealthServer::new(tonic_health::server::HealthService::from_health_reporter(
             self.health.clone(),
         ));
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .expect("the descriptors were made by our own build");
+        let described = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        // Both versions: most tools still ask by the older one.
+        let made_by_us = "the descriptors were made by our own build";
+        let reflection = described().build_v1().expect(made_by_us);
+        let reflection_alpha = described().build_v1alpha().expect(made_by_us);
         let server = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -281,7 +285,8 @@ impl Node {
             .add_service(AdminServer::new(AdminService::new(Arc::clone(core))))
             .add_service(peer)
             .add_service(health)
-            .add_service(reflection);
+            .add_service(reflection)
+            .add_service(reflection_alpha);
         let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
         let stopped = self.stop.clone().cancelled_owned();
         self.servers.push(tokio::spawn(async move {
