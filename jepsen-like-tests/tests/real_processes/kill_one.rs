@@ -1,10 +1,10 @@
 //! One of three nodes is killed and comes back, then another one: nobody loses anything, and nobody has to wait.
 
 use souk_jepsen_like_tests::checker::{Checker as _, ReadPromise, SetChecker};
-use souk_jepsen_like_tests::fault::{Fault, windows};
+use souk_jepsen_like_tests::fault::{Fault, Window, windows};
 use souk_jepsen_like_tests::history::{EventKind, History};
 
-use crate::support::{Chaos, within};
+use crate::support::{Chaos, all_open, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn carts_stock_and_orders_survive_the_death_of_a_node() {
@@ -27,8 +27,8 @@ async fn carts_stock_and_orders_survive_the_death_of_a_node() {
         let history = &report.of(workload).unwrap().history;
         let found = windows(history);
         assert_eq!(found.len(), 2, "{found:?}");
-        let ok = |window: &_| {
-            within(history, f, all_open_one(window))
+        let ok = |window: &Window| {
+            within(history, f, all_open(std::slice::from_ref(window)))
                 .iter()
                 .any(|one| one.is_ok())
         };
@@ -49,10 +49,6 @@ async fn carts_stock_and_orders_survive_the_death_of_a_node() {
     .check(&spoilt)
     .verdict;
     assert!(verdict.is_invalid(), "{verdict}");
-}
-
-fn all_open_one(window: &souk_jepsen_like_tests::fault::Window) -> impl Fn(u64) -> bool {
-    move |time_ns| window.contains(time_ns)
 }
 
 /// The history, but one final read lacks its first element.

@@ -114,5 +114,10 @@ async fn one_key_makes_one_order_and_one_charge() {
         .await
         .unwrap();
     let stock: Value = stock.json().await.unwrap();
-    println!("{stock}");
+    assert_eq!(
+        (&stock["allocated"], &stock["reserved"]),
+        (&json!(4), &json!(0)),
+        "{stock}"
+    );
+    assert_eq!(stock["on_hand"], 100, "{stock}");
 }
