@@ -5,20 +5,24 @@
 //! Shape: CRC-32 (little endian) of the rest, then the bincode form of [`CloseNote`].
 //! Why it lists files: an engine's manifests are small files that decide which large ones count,
 //! and a bit flipped in one can make whole tables vanish without an error. Large files are listed
-//! by length alone; their contents have checksums of their own.
+//! by length alone; their contents have checksums of their own. The exception is sled's log: damage in
+//! its middle can make sled drop rows without an error, so the whole of it is summed.
 //! Invariants: a note that is missing, damaged or of another form counts as no note: the stop was
 //! not orderly. Nothing else depends on it, so its form may change between versions.
 //! Not here: what follows from an unclean stop (`crate::recovery`).
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 /// Files up to this size are remembered by their content.
 const CONTENT_BYTES_MAX: u64 = 64 << 10;
+/// A large file that is remembered by its content all the same: sled's log. Summing it reads it once at
+/// each orderly close and at the opening behind it.
+const SUMMED_WHOLE: &str = "db";
 
 /// What was there at an orderly close.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +37,7 @@ pub(crate) struct CloseNote {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileNote {
     bytes: u64,
-    /// CRC-32 of the content of a small file.
+    /// CRC-32 of the content, where it is remembered.
     content: Option<u32>,
 }
 
@@ -89,9 +93,9 @@ fn look_below(
             look_below(&entry.path(), &format!("{path}/"), files)?;
             continue;
         }
-        let small = metadata.len() <= CONTENT_BYTES_MAX;
-        let content = if small {
-            Some(crc32fast::hash(&fs::read(entry.path())?))
+        let by_content = metadata.len() <= CONTENT_BYTES_MAX || path == SUMMED_WHOLE;
+        let content = if by_content {
+            Some(sum(&entry.path())?)
         } else {
             None
         };
@@ -104,6 +108,18 @@ fn look_below(
         );
     }
     Ok(())
+}
+
+fn sum(path: &Path) -> io::Result<u32> {
+    let mut file = fs::File::open(path)?;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
 }
 
 #[cfg(test)]

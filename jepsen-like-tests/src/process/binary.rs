@@ -1,11 +1,14 @@
 //! Finds the `souk` binary that belongs to the running test, building it first.
 //!
 //! A test lies in `target/PROFILE/deps`, a binary in `target/PROFILE`; the `souk` of the same build lies
-//! beside them. It is built anew each time, so that a test never judges yesterday's store.
+//! beside them. One that is older than any source file is built anew, so that a test never judges
+//! yesterday's store; one that the same `cargo test --workspace` has just built is taken as it is, because
+//! building one package alone unites other features and would build most of the workspace again.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use super::HarnessError;
 
@@ -51,7 +54,44 @@ fn build() -> Result<PathBuf, String> {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("building it failed:\n{said}"));
     }
-    existing(target.join(profile).join("souk"))
+    existing(binary)
+}
+
+/// Whether a file was made after every source file of the workspace; false when that cannot be told.
+fn is_newer_than_sources(binary: &Path) -> bool {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let made = binary.metadata().and_then(|found| found.modified());
+    match (workspace, made) {
+        (Some(workspace), Ok(made)) => newest_source(workspace).is_some_and(|newest| newest < made),
+        _ => false,
+    }
+}
+
+/// When the newest source file below a folder was changed.
+fn newest_source(folder: &Path) -> Option<SystemTime> {
+    let mut newest = None;
+    for entry in folder.read_dir().ok()?.flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
+        let found = if path.is_dir() {
+            // Only the workspace's own folders: what was built lies in `target`.
+            (!is_hidden && name != "target")
+                .then(|| newest_source(&path))
+                .flatten()
+        } else {
+            let is_source = path.extension().is_some_and(|ending| {
+                ["rs", "toml", "lock", "proto"]
+                    .iter()
+                    .any(|source| ending == *source)
+            });
+            is_source
+                .then(|| entry.metadata().ok()?.modified().ok())
+                .flatten()
+        };
+        newest = newest.max(found);
+    }
+    newest
 }
 
 /// The target folder and the profile's folder in it.
@@ -73,6 +113,26 @@ fn profile_name(folder: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_binary_counts_as_current_only_behind_every_source() {
+        let workspace = tempfile::tempdir().unwrap();
+        let at = |path: &str, age_s: u64| {
+            let path = workspace.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let file = std::fs::File::create(path).unwrap();
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 - age_s);
+            file.set_modified(time).unwrap();
+            time
+        };
+        let source = at("room/src/lib.rs", 50);
+        at("room/notes.txt", 10);
+        at("target/debug/build/made.rs", 5);
+        at(".git/hook.rs", 5);
+        assert_eq!(newest_source(workspace.path()), Some(source));
+        let newer = at("room/proto/kv.proto", 20);
+        assert_eq!(newest_source(workspace.path()), Some(newer));
+    }
 
     #[test]
     fn the_build_of_a_test_is_found() {
