@@ -42,6 +42,10 @@ fn build() -> Result<PathBuf, String> {
     let test = std::env::current_exe().map_err(|problem| problem.to_string())?;
     let (target, profile) =
         build_of(&test).ok_or_else(|| format!("{} is in no target folder", test.display()))?;
+    let binary = target.join(&profile).join("souk");
+    if is_newer_than_sources(&binary) {
+        return Ok(binary);
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--quiet", "--package", "souk-cli", "--bin", "souk"])
