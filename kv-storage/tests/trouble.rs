@@ -156,7 +156,13 @@ fn a_full_disk_refuses_writes_until_there_is_room_again() {
             let mut tombstone = WriteBatch::new().using_reserve();
             tombstone.put(Keyspace::Records, 1_u32.to_be_bytes().to_vec(), "gone");
             store.commit(tombstone).await.expect("a tombstone");
-            assert!(store.commit(row(9_999, 64 << 10)).await.is_err());
+            // Ordinary writes are still refused, at the latest when they have used up what the engine's
+            // own compaction gave back meanwhile.
+            let mut fitted = 0;
+            while store.commit(row(10_000 + fitted, 64 << 10)).await.is_ok() {
+                fitted += 1;
+                assert!(fitted < 5_000, "{engine}: the disk never fills again");
+            }
             // Room returns; nobody restarts anything.
             fs::remove_file(&ballast).expect("remove");
             store
