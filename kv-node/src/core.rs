@@ -12,6 +12,7 @@ use crate::{
     cluster::{Bucket, Cluster},
     config::Limits,
     error::RequestError,
+    governor::Governor,
     hint::HintSpace,
     identity::Identity,
     mint::Mint,
@@ -37,6 +38,7 @@ pub(crate) struct NodeCore {
     pub(crate) registers: RegisterCoordinator,
     pub(crate) system: SystemGroup,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) governor: Arc<Governor>,
     /// True once all initial members are known to have stored the same first layout.
     pub(crate) agreed: watch::Sender<bool>,
     pub(crate) stopping: AtomicBool,

@@ -14,7 +14,8 @@
 //! | `cluster` | who is there, who seems up, which buckets exist |
 //! | `identity`, `mint` | who this node is; the names it gives to writes |
 //! | `background` | signs of life and what they bring |
-//! | `clock`, `guard`, `keys`, `outbox`, `error` | shared small parts |
+//! | `governor` | background work that yields to slow requests |
+//! | `clock`, `guard`, `keys`, `meter`, `outbox`, `error` | shared small parts |
 //!
 //! Place: I/O. It decides nothing that a pure crate could: what to send, when to answer and what a
 //! caller may believe comes from `souk_kv_core`.
@@ -28,11 +29,13 @@ mod cluster;
 pub mod config;
 mod core;
 mod error;
+mod governor;
 mod guard;
 mod hint;
 mod http;
 mod identity;
 mod keys;
+mod meter;
 mod mint;
 mod node;
 mod outbox;

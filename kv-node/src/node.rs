@@ -40,6 +40,7 @@ use crate::{
     cluster::{Catalogue, Cluster, HealthBoard},
     config::{Address, ClusterFile, EngineName, NodeSection},
     core::NodeCore,
+    governor::Governor,
     guard::KeyGuards,
     hint::{Handoff, HintSpace, handoff_loop},
     http,
@@ -339,6 +340,7 @@ impl Node {
             let handoff = Handoff {
                 cluster: Arc::clone(&core.cluster),
                 hints: Arc::clone(&core.hints),
+                governor: Arc::clone(&core.governor),
             };
             self.servers.push(tokio::spawn(handoff_loop(
                 handoff,
@@ -348,6 +350,9 @@ impl Node {
         }
         self.servers
             .push(tokio::spawn(keep_metrics_small(self.draining.clone())));
+        let (governor, draining) = (Arc::clone(&core.governor), self.draining.clone());
+        self.servers
+            .push(tokio::spawn(async move { governor.run(draining).await }));
         let agreement = write_down_agreement(Arc::clone(core));
         let draining = self.draining.clone();
         let health = self.health.clone();
@@ -393,6 +398,7 @@ impl Parts<'_> {
             environment,
         } = self;
         let limits = Arc::new(config.limits.clone());
+        let governor = Arc::new(Governor::new(limits.foreground_p99_target));
         let guards = Arc::new(KeyGuards::new());
         let own = layout.partitions_of(identity.node);
         let mint = Arc::new(Mint::open(store.clone(), own, environment.clone()).await?);
@@ -428,6 +434,7 @@ impl Parts<'_> {
             Arc::clone(&hints),
             Arc::clone(&mint),
             Arc::clone(&limits),
+            Arc::clone(&governor),
             tasks.clone(),
         );
         let registers = RegisterCoordinator::new(
@@ -454,6 +461,7 @@ impl Parts<'_> {
             registers,
             system,
             limits,
+            governor,
             stopping: AtomicBool::new(false),
         }))
     }

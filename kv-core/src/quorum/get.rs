@@ -215,6 +215,16 @@ impl GetCoordinator {
         actions
     }
 
+    /// Whether somebody is left for [`Self::hedge`] to ask, who does not seem down.
+    #[must_use]
+    pub fn may_hedge(&self) -> bool {
+        !self.answered
+            && self
+                .candidates
+                .last()
+                .is_some_and(|candidate| candidate.is_up)
+    }
+
     /// Asks one node more, because a reply takes long. Empty when nobody is left, or the client has its answer.
     pub fn hedge(&mut self) -> GetActions {
         let mut actions = GetActions::new();

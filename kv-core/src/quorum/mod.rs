@@ -26,7 +26,8 @@
 //! Place: pure; driven by the coordinators of `souk_kv_node`, which own sockets and timers.
 //! Source: DeCandia et al., Dynamo, SOSP 2007, §4.5, §4.6 (sloppy quorums, hinted handoff);
 //! `OpenRiak/riak_kv: src/riak_kv_get_core.erl` for the shape.
-//! Shape: [`Quorums`] are a bucket's numbers, [`PutCoordinator`] and [`GetCoordinator`] one request each.
+//! Shape: [`Quorums`] are a bucket's numbers, [`PutCoordinator`] and [`GetCoordinator`] one request each,
+//! [`HedgeBudget`] bounds how many reads ask one node more than they need.
 //! Invariants: 1. one answer per request. 2. copies and replies count distinct nodes.
 //! 3. `NotApplied` only when nothing is stored and nothing was sent that might be.
 //! Not here: registers, whose quorums are never sloppy (`crate::register`); choosing the nodes (`souk_ring`).
@@ -35,6 +36,7 @@ mod consistency;
 mod get;
 #[cfg(test)]
 mod get_test;
+mod hedge;
 mod put;
 #[cfg(test)]
 mod put_test;
@@ -42,5 +44,6 @@ mod quorums;
 
 pub use consistency::{Consistency, ConsistencyError};
 pub use get::{GetAction, GetActions, GetAnswer, GetCoordinator, GetRequest};
+pub use hedge::{HedgeBudget, hedge_delay};
 pub use put::{PutAction, PutActions, PutAnswer, PutCoordinator, PutRequest};
 pub use quorums::{Quorums, QuorumsError, REPLICAS_N_MAX};

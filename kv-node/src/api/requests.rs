@@ -75,6 +75,10 @@ impl Requests {
     async fn answer(&self, ask: Ask, hop: Hop) -> Answer {
         let started = Instant::now();
         let kind = kind(&ask);
+        let is_single = matches!(
+            ask,
+            Ask::Get(_) | Ask::Put(_) | Ask::Delete(_) | Ask::Transact(_)
+        );
         let result = match self.core.not_ready() {
             // The topology is what a client needs to find a node that is ready.
             Some(_) if matches!(ask, Ask::Topology(_)) => Ok(Answer::Topology(self.topology())),
@@ -85,6 +89,11 @@ impl Requests {
             Ok(_) => "ok",
             Err(error) => error.outcome().as_str(),
         };
+        // Refusals are quick and batches long, whatever the load.
+        let tells_of_load = matches!(&result, Ok(_) | Err(RequestError::Timeout { .. }));
+        if is_single && tells_of_load {
+            self.core.governor.answered(started.elapsed());
+        }
         histogram!("souk_request_seconds", "request" => kind, "outcome" => outcome)
             .record(started.elapsed().as_secs_f64());
         result.unwrap_or_else(|error| {

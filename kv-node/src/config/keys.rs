@@ -358,6 +358,21 @@ pub const SHUTDOWN_TIMEOUT_MS: Key<Whole> = Key {
     accepts: whole("ms", 100, 300_000, 10_000),
 };
 
+/// `limits.foreground_p99_target_ms`
+pub const FOREGROUND_P99_TARGET_MS: Key<Whole> = Key {
+    section: "limits",
+    name: "foreground_p99_target_ms",
+    meaning: "Time within which 99 of 100 requests shall be answered; while they are not, hints, repair and other background work slow down.",
+    accepts: whole("ms", 1, 60_000, 25),
+};
+/// `limits.hedged_reads_percent_max`
+pub const HEDGED_READS_PERCENT_MAX: Key<Whole> = Key {
+    section: "limits",
+    name: "hedged_reads_percent_max",
+    meaning: "Of 100 reads, how many may ask one replica more when the first ones are slow; 0 never asks.",
+    accepts: whole("percent", 0, 100, 10),
+};
+
 /// `failure_detection.heartbeat_ms`
 pub const HEARTBEAT_MS: Key<Whole> = Key {
     section: "failure_detection",
@@ -445,6 +460,8 @@ pub static ALL: &[&dyn Documented] = &[
     &REQUEST_MEMORY_MS,
     &CLOCK_SKEW_MAX_MS,
     &SHUTDOWN_TIMEOUT_MS,
+    &FOREGROUND_P99_TARGET_MS,
+    &HEDGED_READS_PERCENT_MAX,
     &HEARTBEAT_MS,
     &PHI_THRESHOLD,
     &ACCEPTABLE_PAUSE_MS,

@@ -64,7 +64,7 @@ impl ClusterFile {
         ]
     }
 
-    fn limits_lines(&self) -> [Line<'_>; 8] {
+    fn limits_lines(&self) -> [Line<'_>; 10] {
         let limits = &self.limits;
         [
             (&keys::REQUEST_TIMEOUT_MS, millis(limits.request_timeout)),
@@ -81,6 +81,14 @@ impl ClusterFile {
             (&keys::REQUEST_MEMORY_MS, millis(limits.request_memory)),
             (&keys::CLOCK_SKEW_MAX_MS, millis(limits.clock_skew_max)),
             (&keys::SHUTDOWN_TIMEOUT_MS, millis(limits.shutdown_timeout)),
+            (
+                &keys::FOREGROUND_P99_TARGET_MS,
+                millis(limits.foreground_p99_target),
+            ),
+            (
+                &keys::HEDGED_READS_PERCENT_MAX,
+                plain(limits.hedged_reads_percent_max),
+            ),
         ]
     }
 

@@ -66,6 +66,10 @@ pub struct Limits {
     pub clock_skew_max: Duration,
     /// How long a stopping process may take.
     pub shutdown_timeout: Duration,
+    /// Within which 99 of 100 requests shall be answered; else background work slows down.
+    pub foreground_p99_target: Duration,
+    /// Of 100 reads, how many may ask one replica more than they need, 0 to 100.
+    pub hedged_reads_percent_max: u8,
 }
 
 /// `[failure_detection]`: when a silent peer is taken for down.
@@ -208,6 +212,8 @@ impl Limits {
             request_memory: millis(section.whole(&keys::REQUEST_MEMORY_MS)),
             clock_skew_max: millis(section.whole(&keys::CLOCK_SKEW_MAX_MS)),
             shutdown_timeout: millis(section.whole(&keys::SHUTDOWN_TIMEOUT_MS)),
+            foreground_p99_target: millis(section.whole(&keys::FOREGROUND_P99_TARGET_MS)),
+            hedged_reads_percent_max: narrow(section.whole(&keys::HEDGED_READS_PERCENT_MAX)),
         }
     }
 }

@@ -16,7 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{HintSpace, space::StoredHint};
-use crate::cluster::Cluster;
+use crate::{
+    cluster::Cluster,
+    governor::{Governor, Job},
+};
 
 /// How long one delivery may take before the pace is lowered.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,6 +35,7 @@ const REST: Duration = Duration::from_millis(250);
 pub(crate) struct Handoff {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) hints: Arc<HintSpace>,
+    pub(crate) governor: Arc<Governor>,
 }
 
 /// Delivers the hints for one target whenever it is up, until `stop`.
@@ -138,6 +142,7 @@ async fn deliver_page<F: Future<Output = bool>>(
 }
 
 async fn deliver(handoff: &Handoff, target: NodeId, hint: StoredHint) -> bool {
+    handoff.governor.pace(Job::Handoff, 1).await;
     let write = WriteRecord {
         store_key: hint.key.key.clone(),
         record: hint.record.clone(),

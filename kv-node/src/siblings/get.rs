@@ -23,10 +23,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::request::{Coordinator, REPLICA_TIMEOUT, RecordPlace, read_quorum};
-use crate::{cluster::Cluster, error::RequestError, peer::PeerError};
-
-/// A second replica is asked when the first ones take longer than this.
-const HEDGE_AFTER: Duration = Duration::from_millis(30);
+use crate::{cluster::Cluster, error::RequestError, governor::Job, peer::PeerError};
 
 /// What a get found.
 #[derive(Debug)]
@@ -117,7 +114,7 @@ impl Coordinator {
     ) {
         let mut sender = Some(sender);
         let mut pending = actions;
-        let mut hedge_at = replies.started + HEDGE_AFTER;
+        let mut hedge_at = replies.started + self.hedging.delay();
         loop {
             let mut answer = None;
             let mut repairs = 0;
@@ -158,11 +155,11 @@ impl Coordinator {
                 }
                 () = sleep_until(hedge_at), if sender.is_some() && hedge_at < deadline => {
                     hedge_at = deadline;
-                    let actions = get.hedge();
-                    if !actions.is_empty() {
-                        counter!("souk_hedged_reads_total").increment(1);
+                    if get.may_hedge() && self.hedging.spend() {
+                        get.hedge()
+                    } else {
+                        GetActions::new()
                     }
-                    actions
                 }
                 () = sleep_until(deadline) => get.on_deadline(),
             };
@@ -180,18 +177,23 @@ impl Coordinator {
             let reply = self.read_here(&place.store_key, with_hints);
             return Box::pin(std::future::ready((node, with_hints, reply)));
         }
-        let cluster = Arc::clone(&self.cluster);
         let request = ReadRecord {
             store_key: place.store_key.clone(),
             with_hints,
         };
-        let deadline = deadline.min(Instant::now() + REPLICA_TIMEOUT);
+        let coordinator = self.clone();
+        let asked = Instant::now();
+        let deadline = deadline.min(asked + REPLICA_TIMEOUT);
         Box::pin(async move {
-            let reply = match cluster
+            let reply = match coordinator
+                .cluster
                 .call(node, Body::ReadRecord(request), deadline)
                 .await
             {
-                Ok(Body::RecordReply(reply)) => decode(reply.record),
+                Ok(Body::RecordReply(reply)) => {
+                    coordinator.hedging.answered(asked.elapsed());
+                    decode(reply.record)
+                }
                 Ok(_) => Err(NoReply::Failed),
                 Err(PeerError::Remote(error)) if error.code() == ErrorCode::Corrupt => {
                     warn!(
@@ -255,6 +257,7 @@ impl Coordinator {
                 record: record.clone(),
             };
             self.tasks.spawn(async move {
+                coordinator.governor.pace(Job::ReadRepair, 1).await;
                 let result = if node == coordinator.cluster.node {
                     coordinator
                         .records

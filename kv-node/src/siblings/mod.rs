@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `records` | this node's own copies: read, and merge under the key's guard |
 //! | `put`, `get`, `scan` | one client request each, run by the node that received it |
+//! | `hedge` | when a read asks one replica more |
 //! | `request` | what the three share: the key's place, quorums, deadline |
 //!
 //! Place: I/O; drives the pure coordinators of `souk_kv_core::quorum`.
@@ -11,6 +12,7 @@
 //! Not here: delivering hints (`crate::hint`), conditional writes (`crate::register`).
 
 mod get;
+mod hedge;
 mod put;
 mod records;
 mod request;

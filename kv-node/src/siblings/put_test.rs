@@ -17,6 +17,7 @@ use crate::{
     clock::{Environment, WallClock},
     cluster::{Bucket, Catalogue, Cluster, HealthBoard},
     config::ClusterFile,
+    governor::Governor,
     guard::KeyGuards,
     hint::HintSpace,
     mint::Mint,
@@ -86,7 +87,8 @@ impl Bench {
             Arc::clone(&records),
             Arc::new(hints),
             Arc::clone(&mint),
-            Arc::new(config.limits),
+            Arc::new(config.limits.clone()),
+            Arc::new(Governor::new(config.limits.foreground_p99_target)),
             TaskTracker::new(),
         );
         Self {

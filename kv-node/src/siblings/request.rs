@@ -11,11 +11,12 @@ use souk_ring::{Layout, NodeId};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
 
-use super::Records;
+use super::{Records, hedge::Hedging};
 use crate::{
     cluster::{Bucket, Cluster},
     config::Limits,
     error::RequestError,
+    governor::Governor,
     hint::HintSpace,
     keys::GroupKey,
     mint::Mint,
@@ -44,6 +45,8 @@ pub(crate) struct CoordinatorParts {
     pub(super) tasks: TaskTracker,
     pub(super) repairs: Arc<Semaphore>,
     pub(super) refusal: Mutex<Option<DiskRefusal>>,
+    pub(super) governor: Arc<Governor>,
+    pub(super) hedging: Hedging,
 }
 
 /// A late refusal of the local disk, remembered for a while.
@@ -68,8 +71,10 @@ impl Coordinator {
         hints: Arc<HintSpace>,
         mint: Arc<Mint>,
         limits: Arc<Limits>,
+        governor: Arc<Governor>,
         tasks: TaskTracker,
     ) -> Self {
+        let hedging = Hedging::new(limits.hedged_reads_percent_max);
         let parts = CoordinatorParts {
             cluster,
             records,
@@ -79,6 +84,8 @@ impl Coordinator {
             tasks,
             repairs: Arc::new(Semaphore::new(REPAIRS_MAX)),
             refusal: Mutex::new(None),
+            governor,
+            hedging,
         };
         Self {
             parts: Arc::new(parts),
