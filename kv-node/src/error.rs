@@ -154,7 +154,7 @@ impl RequestError {
             Self::Contention { .. } => ErrorCode::Contention,
             Self::Storage(error) => match error {
                 StorageError::NotWritten(NotWritten::QueueFull { .. }) => ErrorCode::Overloaded,
-                StorageError::Corrupt { .. } => ErrorCode::Corrupt,
+                StorageError::Corrupt { .. } | StorageError::Gap { .. } => ErrorCode::Corrupt,
                 StorageError::NotWritten(_)
                 | StorageError::Unknown(_)
                 | StorageError::Open(_)
@@ -193,6 +193,7 @@ impl RequestError {
                 | StorageError::Open(_)
                 | StorageError::Corrupt { .. }
                 | StorageError::Read { .. }
+                | StorageError::Gap { .. }
                 | StorageError::Closed => Outcome::NotApplied,
             },
             Self::Remote(error) => match error.outcome() {

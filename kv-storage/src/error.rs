@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{EngineKind, Keyspace};
+use crate::{EngineKind, Gap, Keyspace};
 
 /// What a caller may believe of a failed write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,19 @@ pub enum StorageError {
     Read {
         /// Where.
         keyspace: Keyspace,
+        /// What was seen.
+        detail: Arc<str>,
+    },
+    /// What: a range of keys could not be read. Why: a block of the engine is damaged, or an I/O
+    /// error. Mend: read those keys from another replica; a walk goes on at the end of the gap.
+    #[error(
+        "{gap} of {keyspace} cannot be read ({detail}): read them from another replica, then scrub this node"
+    )]
+    Gap {
+        /// Where.
+        keyspace: Keyspace,
+        /// Which keys.
+        gap: Gap,
         /// What was seen.
         detail: Arc<str>,
     },
@@ -215,7 +228,11 @@ impl StorageError {
         match self {
             Self::NotWritten(_) => Some(WriteOutcome::NotApplied),
             Self::Unknown(_) => Some(WriteOutcome::Unknown),
-            Self::Open(_) | Self::Corrupt { .. } | Self::Read { .. } | Self::Closed => None,
+            Self::Open(_)
+            | Self::Corrupt { .. }
+            | Self::Read { .. }
+            | Self::Gap { .. }
+            | Self::Closed => None,
         }
     }
 
@@ -226,6 +243,7 @@ impl StorageError {
             Self::Open(_)
             | Self::Corrupt { .. }
             | Self::Read { .. }
+            | Self::Gap { .. }
             | Self::Unknown(_)
             | Self::Closed => false,
         }

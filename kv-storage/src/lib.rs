@@ -28,6 +28,7 @@
 //! | `store` | what the node holds: checked reads, submitted writes |
 //! | `lifecycle`, `directory`, `marker`, `recovery` | opening, owning, closing, and what a stop may have cost |
 //! | `batch`, `frame`, `scan`, `keyspace` | what is written and read |
+//! | `verify`, `gap` | walking over what is stored, past what cannot be read |
 //! | `queue`, `writer`, `space` | group commit and its limits |
 //! | `panics` | engines that panic on damage |
 //! | `engine` | the trait, and fjall, sled and the in-memory twin behind it |
@@ -37,6 +38,7 @@ mod directory;
 mod engine;
 mod error;
 mod frame;
+mod gap;
 mod keyspace;
 mod lifecycle;
 mod marker;
@@ -47,6 +49,7 @@ mod recovery;
 mod scan;
 mod space;
 mod store;
+mod verify;
 mod writer;
 
 pub use batch::{BATCH_BYTES_MAX, Change, KEY_BYTES_MAX, WriteBatch};
@@ -55,6 +58,7 @@ pub use engine::{
     RowVisitor, SledEngine,
 };
 pub use error::{NotWritten, OpenError, StorageError, Unknown, WriteOutcome};
+pub use gap::Gap;
 pub use keyspace::Keyspace;
 pub use options::{Bounds, Durability, INTERVAL_MAX, INTERVAL_MIN, Place, StoreOptions};
 pub use recovery::Recovery;
@@ -62,3 +66,4 @@ pub use scan::{
     KeyRange, SCAN_BYTES_DEFAULT, SCAN_ROWS_DEFAULT, SCAN_ROWS_MAX, Scan, ScanPage, ScanRow,
 };
 pub use store::{Commit, Store, StoreStats};
+pub use verify::{CorruptGap, CorruptRow, VerifiedPage};

@@ -9,7 +9,7 @@
 //! Not here: what the bytes mean; repair of damaged rows (`souk_kv_node`).
 
 use std::future::Future;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,13 +19,14 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::{oneshot, watch};
 
-use crate::engine::{Engine, EngineError, EngineStats};
+use crate::engine::{Engine, EngineError, EngineStats, RowVisitor};
 use crate::error::{NotWritten, Unknown, WriteFailure};
+use crate::gap::{self, Gap, Seek};
 use crate::lifecycle;
 use crate::panics::guarded;
 use crate::queue::{CommitQueue, Request};
 use crate::{
-    Durability, Keyspace, Recovery, Scan, ScanPage, ScanRow, StorageError, StoreOptions,
+    Durability, KeyRange, Keyspace, Recovery, Scan, ScanPage, ScanRow, StorageError, StoreOptions,
     WriteBatch, frame,
 };
 
@@ -120,10 +121,12 @@ impl Store {
             .transpose()
     }
 
-    /// One page of rows. A damaged row comes as an error in its place; the page goes on.
+    /// One page of rows. A damaged row comes as an error in its place; the page goes on. It ends
+    /// before rows that the engine cannot read at all, so that they are never passed in silence.
     ///
     /// # Errors
-    /// [`StorageError::Read`] if the engine cannot read on, [`StorageError::Closed`].
+    /// [`StorageError::Gap`] if the first rows asked for cannot be read; it says from where on the
+    /// rest can. [`StorageError::Closed`].
     pub fn scan(&self, scan: &Scan) -> Result<ScanPage, StorageError> {
         let keyspace = scan.range.keyspace;
         let mut page = ScanPage::default();
@@ -149,15 +152,20 @@ impl Store {
             });
             ControlFlow::Continue(())
         };
-        self.with_engine(|engine| {
-            engine
-                .scan(&scan.range, &mut visit)
-                .map_err(|error| StorageError::Read {
-                    keyspace,
-                    detail: error.to_string().into(),
-                })
-        })?;
-        Ok(page)
+        let walked = self.walk(&scan.range, &mut visit)?;
+        match walked {
+            Ok(()) => Ok(page),
+            // What was read is good; asking for more meets the trouble as its first row.
+            Err(_) if !page.rows.is_empty() => {
+                page.more = true;
+                Ok(page)
+            }
+            Err(error) => Err(StorageError::Gap {
+                keyspace,
+                gap: self.gap_behind(&scan.range, None)?,
+                detail: error.to_string().into(),
+            }),
+        }
     }
 
     /// Hands a batch to the writer at once, to be synced. The answer comes with the returned
@@ -231,6 +239,62 @@ impl Store {
             queue_bytes,
             refusal: self.shared.queue.refusal(),
         })
+    }
+
+    /// Walks an engine. The inner result is the engine's; `visit` has seen the rows before it.
+    pub(crate) fn walk(
+        &self,
+        range: &KeyRange,
+        visit: &mut RowVisitor<'_>,
+    ) -> Result<Result<(), EngineError>, StorageError> {
+        self.with_engine(|engine| Ok(guarded(|| engine.scan(range, visit))))
+    }
+
+    /// The unreadable keys that a walk of `range` met after the row `last`, or at its beginning.
+    pub(crate) fn gap_behind(
+        &self,
+        range: &KeyRange,
+        last: Option<&[u8]>,
+    ) -> Result<Gap, StorageError> {
+        let bound = |bound: &Bound<Bytes>| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => Some(key.clone()),
+            Bound::Unbounded => None,
+        };
+        let (low, high) = (bound(&range.start), bound(&range.end));
+        let last = last.map(Bytes::copy_from_slice);
+        if range.reverse {
+            // Only walks that go up need a way on.
+            let (after, before) = (low, last.or(high));
+            return Ok(Gap { after, before });
+        }
+        let after = last.or(low);
+        let mut closed = None;
+        let seek = |place: &[u8]| {
+            let found = self.seek(range, place);
+            found.unwrap_or_else(|error| {
+                closed = Some(error);
+                Seek::End
+            })
+        };
+        let before = gap::resume(after.as_deref().unwrap_or_default(), seek);
+        closed.map_or(Ok(Gap { after, before }), Err)
+    }
+
+    /// The first row of `range` at or behind `place`.
+    fn seek(&self, range: &KeyRange, place: &[u8]) -> Result<Seek, StorageError> {
+        let range = KeyRange {
+            start: Bound::Included(Bytes::copy_from_slice(place)),
+            ..range.clone()
+        };
+        let mut found = Seek::End;
+        if range.is_void() {
+            return Ok(found);
+        }
+        let walked = self.walk(&range, &mut |key, _| {
+            found = Seek::Row(Bytes::copy_from_slice(key));
+            ControlFlow::Break(())
+        })?;
+        Ok(walked.map_or(Seek::Bad, |()| found))
     }
 
     fn with_engine<T>(

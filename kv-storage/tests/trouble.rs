@@ -9,8 +9,8 @@ use std::process::Command;
 
 use bytes::Bytes;
 use souk_kv_storage::{
-    EngineKind, Keyspace, MemoryDisk, NotWritten, OpenError, Recovery, Scan, StorageError, Store,
-    StoreOptions, Unknown, WriteBatch, WriteOutcome,
+    CorruptGap, CorruptRow, EngineKind, Keyspace, MemoryDisk, NotWritten, OpenError, Recovery,
+    Scan, StorageError, Store, StoreOptions, Unknown, WriteBatch, WriteOutcome,
 };
 
 const DURABLE: [EngineKind; 2] = [EngineKind::Fjall, EngineKind::Sled];
@@ -497,4 +497,94 @@ fn a_flipped_bit_in_any_file_of_fjall_is_noticed_or_harmless() {
 #[test]
 fn a_flipped_bit_in_any_file_of_sled_is_noticed_or_harmless() {
     flips(EngineKind::Sled);
+}
+
+/// Walks everything, a few rows at a time. Returns the keys that were checked and not named as
+/// corrupt, counted, and the pages' findings.
+fn verify(store: &Store, limit: usize) -> (usize, Vec<CorruptRow>, Vec<CorruptGap>) {
+    let (mut good, mut corrupt, mut gaps) = (0, Vec::new(), Vec::new());
+    let mut after: Option<Bytes> = None;
+    for _ in 0..10_000 {
+        let page = store.verify_page(Keyspace::Records, after.as_deref(), limit);
+        let page = page.expect("the store is open");
+        good += page.checked - page.corrupt.len();
+        corrupt.extend(page.corrupt);
+        gaps.extend(page.gaps);
+        let Some(next) = page.next else {
+            return (good, corrupt, gaps);
+        };
+        assert!(after.as_ref().is_none_or(|after| *after < next), "onwards");
+        after = Some(next);
+    }
+    panic!("the walk does not end");
+}
+
+#[test]
+fn a_verify_walk_names_each_damaged_row_of_the_twin() {
+    for limit in [1, 7, 1_000] {
+        let disk = MemoryDisk::new();
+        block_on(async {
+            let store = Store::open(StoreOptions::memory(disk.clone())).expect("open");
+            for number in 0..50 {
+                store.commit(row(number, 300)).await.expect("commit");
+            }
+            assert_eq!(verify(&store, limit), (50, vec![], vec![]));
+            disk.damage_row(Keyspace::Records, &7_u32.to_be_bytes());
+            let (good, corrupt, gaps) = verify(&store, limit);
+            assert_eq!((good, gaps), (49, vec![]));
+            assert_eq!(corrupt.len(), 1);
+            assert_eq!(corrupt[0].key[..], 7_u32.to_be_bytes());
+            assert!(check_rows(&store, 50, 300) == (49, true));
+            store.commit(row(7, 300)).await.expect("writing it again");
+            assert_eq!(verify(&store, limit), (50, vec![], vec![]));
+        });
+    }
+}
+
+/// Damage inside a table of fjall: the walk names the block's keys and reads everything else, and a
+/// scan stops at the gap, says so, and can go on behind it.
+#[test]
+fn a_verify_walk_goes_on_behind_a_bad_block() {
+    let source = filled(EngineKind::Fjall);
+    let mut list = Vec::new();
+    files(source.path(), &mut list);
+    let is_table = |file: &&PathBuf| file.to_string_lossy().contains("/keyspaces/3/tables/");
+    let table = list.iter().find(is_table).expect("a table of the records");
+    let middle = fs::metadata(table).expect("metadata").len() / 2;
+    flip(table, middle);
+    let store = Store::open(options(source.path(), EngineKind::Fjall)).expect("open");
+    for limit in [1, 7, 1_000] {
+        let (good, corrupt, gaps) = verify(&store, limit);
+        assert_eq!((corrupt.len(), gaps.len()), (0, 1), "limit {limit}");
+        assert!(good > ROWS as usize / 2 && good < ROWS as usize, "{good}");
+        let lost = ROWS as usize - good;
+        assert!(lost < 20, "a block is small: {lost}");
+    }
+    let (mut seen, mut gaps, mut scan) = (0, 0, Scan::all(Keyspace::Records));
+    loop {
+        match store.scan(&scan) {
+            Ok(page) => {
+                seen += page.rows.len();
+                if !page.more {
+                    break;
+                }
+                let last = page.rows.last().expect("rows follow, so there are some");
+                scan = scan.after(&last.key);
+            }
+            Err(StorageError::Gap { gap, .. }) => {
+                gaps += 1;
+                let behind = gap.before.expect("the rest is good");
+                scan = Scan::range(Keyspace::Records, behind..);
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((seen, gaps), (verify(&store, 100).0, 1));
+    // From above there is no way on, and no silence either.
+    let reverse = Scan::all(Keyspace::Records).reversed();
+    let page = store.scan(&reverse).expect("the upper rows");
+    assert!(page.more && page.rows.len() < seen);
+    let last = page.rows.last().expect("rows");
+    let error = store.scan(&reverse.after(&last.key)).expect_err("the gap");
+    assert!(matches!(error, StorageError::Gap { .. }), "{error}");
 }

@@ -7,6 +7,8 @@
 //! Invariants: readers see a batch only after its sync, or at once with [`Persist::System`].
 //! Not here: how a crash treats unsynced bytes (`super::memory_disk`).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use parking_lot::RwLock;
 
@@ -62,6 +64,7 @@ impl MemoryEngine {
         if persist == Persist::Disk {
             state.sync().map_err(EngineError::failed)?;
         }
+        state.mend(changes);
         let mut visible = self.visible.write();
         for change in changes {
             put(
@@ -76,16 +79,36 @@ impl MemoryEngine {
     }
 }
 
+/// A stored value as the disk returns it: with a flipped bit where it is damaged.
+fn as_read(
+    damaged: &BTreeSet<(Keyspace, Bytes)>,
+    keyspace: Keyspace,
+    key: &[u8],
+    value: Bytes,
+) -> Bytes {
+    if damaged.is_empty() || !damaged.contains(&(keyspace, Bytes::copy_from_slice(key))) {
+        return value;
+    }
+    let mut bytes = value.to_vec();
+    if let Some(last) = bytes.last_mut() {
+        *last ^= 1;
+    }
+    bytes.into()
+}
+
 impl Engine for MemoryEngine {
     fn kind(&self) -> EngineKind {
         EngineKind::Memory
     }
 
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.visible.read()[keyspace.index()].get(key).cloned())
+        let damaged = self.disk.state.lock().damaged();
+        let value = self.visible.read()[keyspace.index()].get(key).cloned();
+        Ok(value.map(|value| as_read(&damaged, keyspace, key, value)))
     }
 
     fn scan(&self, range: &KeyRange, visit: &mut RowVisitor<'_>) -> Result<(), EngineError> {
+        let damaged = self.disk.state.lock().damaged();
         let visible = self.visible.read();
         let bounds = (range.start.clone(), range.end.clone());
         let mut rows = visible[range.keyspace.index()].range(bounds);
@@ -94,7 +117,8 @@ impl Engine for MemoryEngine {
         } else {
             rows.next()
         } {
-            if visit(key, value).is_break() {
+            let value = as_read(&damaged, range.keyspace, key, value.clone());
+            if visit(key, &value).is_break() {
                 break;
             }
         }

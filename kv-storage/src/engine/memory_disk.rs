@@ -9,7 +9,7 @@
 //! synced byte. 3. an engine opened before a crash or a reopening writes nothing any more.
 //! Not here: visibility and reads (`super::memory`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ pub(super) struct DiskState {
     sync_latency: Duration,
     fail_next_sync: bool,
     capacity_bytes: Option<u64>,
+    /// Rows that read wrong until they are written again.
+    damaged: BTreeSet<(Keyspace, Bytes)>,
 }
 
 impl MemoryDisk {
@@ -86,6 +88,13 @@ impl MemoryDisk {
         self.state
             .lock()
             .flip_bit(&mut SmallRng::seed_from_u64(seed))
+    }
+
+    /// Makes one stored row read with a flipped bit from now on, until it is written again. A row
+    /// that does not exist stays missing.
+    pub fn damage_row(&self, keyspace: Keyspace, key: &[u8]) {
+        let key = Bytes::copy_from_slice(key);
+        self.state.lock().damaged.insert((keyspace, key));
     }
 
     /// Bytes that are free, if the disk is bounded.
@@ -164,6 +173,21 @@ impl DiskState {
         }
         self.synced = self.log.len();
         Ok(())
+    }
+
+    /// The rows that read wrong.
+    pub(super) fn damaged(&self) -> BTreeSet<(Keyspace, Bytes)> {
+        self.damaged.clone()
+    }
+
+    /// Writing a row mends it.
+    pub(super) fn mend(&mut self, changes: &[Change]) {
+        if self.damaged.is_empty() {
+            return;
+        }
+        for change in changes {
+            self.damaged.remove(&(change.keyspace, change.key.clone()));
+        }
     }
 
     /// Replaces a long log by a checkpoint. `tables` is the state that the log leads to.
