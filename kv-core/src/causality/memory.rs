@@ -5,11 +5,11 @@
 //! Invariants: 1. one entry per request. 2. merging is commutative, associative and idempotent.
 //! Not here: requests whose values are still siblings; those remember themselves.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 
 use super::{Dot, RequestId};
 
-/// How many superseded requests one record remembers. At 48 bytes each this bounds the memory of a hot key to 3 KiB;
+/// How many superseded requests one record remembers. At about 12 bytes each on disk this bounds the memory of a hot key to 1 KiB;
 /// a retry that arrives after 64 later writes of the same key may be taken for a new write.
 pub const REMEMBERED_REQUESTS_MAX: usize = 64;
 
@@ -50,9 +50,23 @@ impl RequestMemory {
 
     /// Adds one entry. A request that asked for no memory is not kept.
     pub fn remember(&mut self, entry: Remembered) {
-        if entry.request.is_remembered() {
-            self.entries.push(entry);
-            self.normalise();
+        if !entry.request.is_remembered() {
+            return;
+        }
+        let place = self
+            .entries
+            .binary_search_by(|held| held.request.cmp(&entry.request));
+        match place {
+            Ok(index) => {
+                let held = &mut self.entries[index];
+                if entry.rank() > held.rank() {
+                    *held = entry;
+                }
+            }
+            Err(index) => {
+                self.entries.insert(index, entry);
+                self.drop_surplus();
+            }
         }
     }
 
@@ -70,9 +84,9 @@ impl RequestMemory {
         if other.entries.is_empty() || self.entries == other.entries {
             return false;
         }
-        let before = self.entries.clone();
-        self.entries.extend_from_slice(&other.entries);
-        self.normalise();
+        let joined = join(&self.entries, &other.entries);
+        let before = std::mem::replace(&mut self.entries, joined);
+        self.drop_surplus();
         self.entries != before
     }
 
@@ -95,14 +109,47 @@ impl RequestMemory {
     }
 
     fn normalise(&mut self) {
-        let entries = &mut self.entries;
-        entries.sort_unstable_by_key(|entry| (entry.request, Reverse(entry.rank())));
-        entries.dedup_by_key(|entry| entry.request);
-        if entries.len() > REMEMBERED_REQUESTS_MAX {
-            entries.sort_unstable_by_key(|entry| Reverse(entry.rank()));
-            entries.truncate(REMEMBERED_REQUESTS_MAX);
-            entries.sort_unstable_by_key(|entry| entry.request);
+        let is_sorted = |pair: &[Remembered]| pair[0].request < pair[1].request;
+        if !self.entries.windows(2).all(is_sorted) {
+            let entries = &mut self.entries;
+            entries.sort_unstable_by_key(|entry| (entry.request, Reverse(entry.rank())));
+            entries.dedup_by_key(|entry| entry.request);
         }
+        self.drop_surplus();
+    }
+
+    /// Drops the oldest entries above the cap. One at a time is the usual case, and cheap.
+    fn drop_surplus(&mut self) {
+        let surplus = self.entries.len().saturating_sub(REMEMBERED_REQUESTS_MAX);
+        if surplus > 1 {
+            let mut ranks: Vec<_> = self.entries.iter().map(Remembered::rank).collect();
+            let (_, smallest_kept, _) = ranks.select_nth_unstable(surplus);
+            let smallest_kept = *smallest_kept;
+            self.entries.retain(|entry| entry.rank() >= smallest_kept);
+        } else if surplus == 1 {
+            let ranked = self.entries.iter().enumerate();
+            let oldest = ranked.min_by_key(|(_, entry)| entry.rank());
+            if let Some((index, _)) = oldest {
+                self.entries.remove(index);
+            }
+        }
+    }
+}
+
+/// Both sorted lists as one; of two entries for one request the one with the greater rank.
+fn join(left: &[Remembered], right: &[Remembered]) -> Vec<Remembered> {
+    let mut joined = Vec::with_capacity(left.len().max(right.len()) + 1);
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    loop {
+        let side = match (left.peek(), right.peek()) {
+            (None, None) => return joined,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(left), Some(right)) => left.request.cmp(&right.request),
+        };
+        let ours = side.is_le().then(|| left.next()).flatten();
+        let theirs = side.is_ge().then(|| right.next()).flatten();
+        joined.extend(ours.into_iter().chain(theirs).max_by_key(|entry| entry.rank()));
     }
 }
 

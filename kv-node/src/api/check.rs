@@ -85,8 +85,7 @@ pub(super) fn context(context: Bytes) -> Result<CausalContext, RequestError> {
             context.len()
         )));
     }
-    // A copy, so that a small context does not keep the frame it came in alive.
-    decode_context(Bytes::copy_from_slice(&context)).map_err(|cause| {
+    decode_context(&context).map_err(|cause| {
         invalid(format!(
             "{cause}: pass the context of an earlier answer back unchanged, or none"
         ))
