@@ -53,6 +53,10 @@ impl PeerAnswers {
                 core.records.merge(write.store_key, write.record).await?;
                 Ok(Body::Done(Done {}))
             }
+            Body::WriteRecords(write) => {
+                core.records.merge_all(write.records).await?;
+                Ok(Body::Done(Done {}))
+            }
             Body::StoreHint(hint) => {
                 core.hints
                     .keep(NodeId(hint.target), hint.store_key, hint.record)

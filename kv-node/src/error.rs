@@ -9,7 +9,7 @@ use souk_kv_proto::kv::{self, ErrorCode};
 use souk_kv_storage::{NotWritten, StorageError};
 
 /// Why a request got no answer of its own.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum RequestError {
     /// What: a field is outside its range. Mend: as the message says.
     #[error("{0}")]

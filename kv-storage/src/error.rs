@@ -21,11 +21,11 @@ pub enum WriteOutcome {
 }
 
 /// Anything that storage refuses or fails at.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StorageError {
     /// The store did not open.
     #[error(transparent)]
-    Open(#[from] Box<OpenError>),
+    Open(#[from] Arc<OpenError>),
     /// What: stored bytes fail their checksum. Why: a damaged disk or a bug beneath us.
     /// Mend: read from another replica and write the record again.
     #[error(
@@ -266,7 +266,7 @@ impl NotWritten {
 
 impl From<OpenError> for StorageError {
     fn from(error: OpenError) -> Self {
-        Self::Open(Box::new(error))
+        Self::Open(Arc::new(error))
     }
 }
 

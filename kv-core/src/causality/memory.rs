@@ -149,7 +149,11 @@ fn join(left: &[Remembered], right: &[Remembered]) -> Vec<Remembered> {
         };
         let ours = side.is_le().then(|| left.next()).flatten();
         let theirs = side.is_ge().then(|| right.next()).flatten();
-        joined.extend(ours.into_iter().chain(theirs).max_by_key(|entry| entry.rank()));
+        joined.extend(
+            ours.into_iter()
+                .chain(theirs)
+                .max_by_key(|entry| entry.rank()),
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `requests` | each request checked, routed, run; one entry for unary calls, sessions and forwarded requests |
+//! | `batch_put` | puts of a batch, dealt into lots with the same replicas |
 //! | `check` | limits of keys, values and ranges |
 //! | `transact` | conditional writes between wire and register core |
 //! | `session` | many requests over one stream |
@@ -12,6 +13,7 @@
 //! Place: I/O; the outermost room of a node.
 
 mod admin;
+mod batch_put;
 mod check;
 mod requests;
 mod session;

@@ -16,11 +16,10 @@ use souk_kv_proto::{
         register::cell_to_wire,
     },
     kv::{
-        self, BatchGetItem, BatchGetResponse, BatchPutItem, BatchPutResponse, DeleteRequest,
-        ErrorCode, Explain, GetRequest, GetResponse, PutRequest, PutResponse, RequestOptions,
-        ScanRequest, ScanResponse, ScanRow, SessionRequest, TopologyResponse, TransactRequest,
-        TransactResponse, batch_get_item, batch_put_item, session_request::Body as Ask,
-        session_response::Body as Answer,
+        self, BatchGetItem, BatchGetResponse, DeleteRequest, ErrorCode, Explain, GetRequest,
+        GetResponse, PutRequest, PutResponse, RequestOptions, ScanRequest, ScanResponse, ScanRow,
+        SessionRequest, TopologyResponse, TransactRequest, TransactResponse, batch_get_item,
+        session_request::Body as Ask, session_response::Body as Answer,
     },
     peer::{Forward, peer_message::Body},
 };
@@ -35,7 +34,7 @@ use crate::{
     error::RequestError,
     keys::prefix_end,
     register::RowsQuery,
-    siblings::{RangeQuery, WriteRequest},
+    siblings::{PlacedWrite, PutOutcome, RangeQuery, WriteRequest},
 };
 
 /// Values that one batch brings back, in bytes.
@@ -49,7 +48,7 @@ pub(crate) struct Requests {
 
 /// Whether a request may still be handed to another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hop {
+pub(super) enum Hop {
     First,
     /// Another node sent it here: answer or refuse, but do not pass it on.
     Last,
@@ -156,6 +155,16 @@ impl Requests {
     }
 
     async fn put(&self, request: PutRequest, hop: Hop) -> Result<PutResponse, RequestError> {
+        let (write, options, deadline) = self.check_put(&request).await?;
+        self.write(write, options, deadline, hop, || Ask::Put(request))
+            .await
+    }
+
+    /// A put as the client sent it, checked, and where it goes.
+    pub(super) async fn check_put(
+        &self,
+        request: &PutRequest,
+    ) -> Result<(PlacedWrite, RequestOptions, Instant), RequestError> {
         let key = check::key(request.key.clone())?;
         let options = request.options.unwrap_or_default();
         let deadline = check::deadline(&options, &self.core.limits)?;
@@ -168,21 +177,15 @@ impl Requests {
         let value = value_from_wire(request.value.clone().unwrap_or_default())
             .map_err(|cause| RequestError::Invalid(cause.to_string()))?;
         let write = WriteRequest {
-            observed: check::context(request.context.clone())?,
+            observed: check::context(&request.context)?,
             request: check::request_id(request.request_id.as_ref())?,
             expires_unix_ms,
             value: Some(value),
         };
-        self.write(
-            bucket,
-            key,
-            write,
-            options,
-            deadline,
-            hop,
-            Ask::Put(request),
-        )
-        .await
+        let place = self
+            .core
+            .record_place(bucket, key.partition_key, &key.sort_key);
+        Ok((PlacedWrite { place, write }, options, deadline))
     }
 
     async fn delete(&self, request: DeleteRequest, hop: Hop) -> Result<PutResponse, RequestError> {
@@ -192,56 +195,37 @@ impl Requests {
         let bucket = self.core.bucket(&key.bucket, deadline).await?;
         refuse_plain_write(&bucket)?;
         let write = WriteRequest {
-            observed: check::context(request.context.clone())?,
+            observed: check::context(&request.context)?,
             request: check::request_id(request.request_id.as_ref())?,
             expires_unix_ms: None,
             value: None,
         };
-        self.write(
-            bucket,
-            key,
-            write,
-            options,
-            deadline,
-            hop,
-            Ask::Delete(request),
-        )
-        .await
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    async fn write(
-        &self,
-        bucket: Arc<Bucket>,
-        key: kv::Key,
-        write: WriteRequest,
-        options: RequestOptions,
-        deadline: Instant,
-        hop: Hop,
-        ask: Ask,
-    ) -> Result<PutResponse, RequestError> {
         let place = self
             .core
             .record_place(bucket, key.partition_key, &key.sort_key);
-        let primaries = place.primaries();
+        let write = PlacedWrite { place, write };
+        self.write(write, options, deadline, hop, || Ask::Delete(request))
+            .await
+    }
+
+    pub(super) async fn write(
+        &self,
+        write: PlacedWrite,
+        options: RequestOptions,
+        deadline: Instant,
+        hop: Hop,
+        ask: impl FnOnce() -> Ask,
+    ) -> Result<PutResponse, RequestError> {
+        let primaries = write.place.primaries();
         if hop == Hop::First && !primaries.contains(&self.core.cluster.node) {
-            match self.forward(primaries, ask, deadline).await {
+            match self.forward(primaries, ask(), deadline).await {
                 // Without a primary in sight this node stands in itself: carts are always writable.
                 Err(error) if is_refused_at_the_door(&error) => {}
                 answer => return as_put(answer?),
             }
         }
-        let written = self
-            .core
-            .siblings
-            .put(&place, write, &options, deadline)
-            .await?;
-        Ok(PutResponse {
-            context: encode_context(&written.context),
-            copies: written.copies.into(),
-            degraded: written.degraded,
-            explain: None,
-        })
+        let written = self.core.siblings.put(write, &options, deadline).await?;
+        Ok(put_response(written))
     }
 
     async fn scan(&self, request: ScanRequest, hop: Hop) -> Result<ScanResponse, RequestError> {
@@ -395,26 +379,6 @@ impl Requests {
         items.into_iter().map(fit).collect()
     }
 
-    async fn batch_put(
-        &self,
-        request: kv::BatchPutRequest,
-    ) -> Result<BatchPutResponse, RequestError> {
-        check::batch(request.puts.len())?;
-        let puts = request
-            .puts
-            .into_iter()
-            .map(|put| self.put(put, Hop::First));
-        let items = join_all(puts).await.into_iter().map(|result| BatchPutItem {
-            result: Some(match result {
-                Ok(written) => batch_put_item::Result::Written(written),
-                Err(error) => batch_put_item::Result::Error(error.to_wire()),
-            }),
-        });
-        Ok(BatchPutResponse {
-            items: items.collect(),
-        })
-    }
-
     /// Nodes, placement and buckets.
     pub(super) fn topology(&self) -> TopologyResponse {
         let layout = layout_to_wire(&self.core.cluster.layout());
@@ -536,6 +500,16 @@ fn refuse_plain_write(bucket: &Bucket) -> Result<(), RequestError> {
         });
     }
     Ok(())
+}
+
+/// The answer to a write.
+pub(super) fn put_response(written: PutOutcome) -> PutResponse {
+    PutResponse {
+        context: encode_context(&written.context),
+        copies: written.copies.into(),
+        degraded: written.degraded,
+        explain: None,
+    }
 }
 
 fn live_values(record: &Record, now_ms: u64) -> Vec<kv::Value> {

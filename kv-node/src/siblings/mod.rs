@@ -3,7 +3,8 @@
 //! | file | idea |
 //! |---|---|
 //! | `records` | this node's own copies: read, and merge under the key's guard |
-//! | `put`, `get`, `scan` | one client request each, run by the node that received it |
+//! | `prepare` | a write gets its name and becomes a record |
+//! | `put`, `get`, `scan` | client requests, run by the node that received them |
 //! | `hedge` | when a read asks one replica more |
 //! | `request` | what the three share: the key's place, quorums, deadline |
 //!
@@ -13,12 +14,14 @@
 
 mod get;
 mod hedge;
+mod prepare;
 mod put;
 mod records;
 mod request;
 mod scan;
 
-pub(crate) use put::WriteRequest;
+pub(crate) use prepare::{PlacedWrite, WriteRequest};
+pub(crate) use put::PutOutcome;
 pub(crate) use records::{Local, Records, merged};
 pub(crate) use request::{Coordinator, RecordPlace};
 pub(crate) use scan::RangeQuery;

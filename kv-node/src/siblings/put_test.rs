@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
-use souk_kv_core::causality::ContentType;
+use souk_kv_core::causality::{ContentType, Record, RequestId, Value};
 use souk_kv_proto::{
     convert::causality::decode_record,
     kv::{BucketConfig, BucketMode},
@@ -22,7 +23,7 @@ use crate::{
     hint::HintSpace,
     mint::Mint,
     peer::Peers,
-    siblings::Records,
+    siblings::{RecordPlace, Records, WriteRequest, prepare::RECORD_BYTES_MAX},
 };
 
 const RESERVE_BYTES: u64 = 100_000;
@@ -131,11 +132,11 @@ impl Bench {
             expires_unix_ms: None,
             value: value.map(|bytes| Value::new(ContentType::octets(), bytes.into())),
         };
+        let place = self.place(mode);
         let deadline = Instant::now() + PATIENCE;
         self.coordinator
             .put(
-                &self.place(mode),
-                write,
+                PlacedWrite { place, write },
                 &RequestOptions::default(),
                 deadline,
             )

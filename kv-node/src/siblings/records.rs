@@ -4,11 +4,15 @@
 //! 3. before anything is written over a damaged record, its vnode has a new actor on disk: the old one
 //! may have written what was damaged, and would from then on claim to have seen it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use souk_kv_core::causality::{MergeMode, Record};
-use souk_kv_proto::convert::causality::{decode_record, encode_record};
+use souk_kv_proto::{
+    convert::causality::{decode_record, encode_record},
+    peer::WriteRecord,
+};
 use souk_kv_storage::{Commit, Keyspace, Scan, StorageError, Store, WriteBatch};
 use tracing::warn;
 
@@ -99,6 +103,14 @@ impl Records {
         self.guards.lock(store_key).await
     }
 
+    /// Waits until nobody else changes these keys.
+    pub(crate) async fn lock_all(
+        &self,
+        store_keys: impl Iterator<Item = &Bytes>,
+    ) -> SmallVec<[KeyGuard; 1]> {
+        self.guards.lock_all(store_keys.map(|key| &key[..])).await
+    }
+
     /// Reads for a change; the caller holds the guard. Damage is reported, and is no error.
     pub(crate) fn read_for_change(&self, store_key: &[u8]) -> Result<Local, RequestError> {
         local(self.store.get(Keyspace::Records, store_key))
@@ -106,8 +118,19 @@ impl Records {
 
     /// Hands a record to the disk; the caller holds the guard until the commit resolves.
     pub(crate) fn write(&self, store_key: Bytes, record: Bytes, space: Space) -> Commit {
+        self.write_all([(store_key, record)], space)
+    }
+
+    /// Hands records to the disk, all or none; the caller holds their guards until the commit resolves.
+    pub(crate) fn write_all(
+        &self,
+        records: impl IntoIterator<Item = (Bytes, Bytes)>,
+        space: Space,
+    ) -> Commit {
         let mut batch = WriteBatch::new();
-        batch.put(Keyspace::Records, store_key, record);
+        for (store_key, record) in records {
+            batch.put(Keyspace::Records, store_key, record);
+        }
         self.store.submit(match space {
             Space::Ordinary => batch,
             Space::Reserve => batch.using_reserve(),
@@ -120,13 +143,47 @@ impl Records {
         store_key: Bytes,
         incoming: Bytes,
     ) -> Result<(), RequestError> {
-        let partition = keys::partition_of_record(&store_key)
-            .ok_or_else(|| RequestError::Invalid("a peer sent a damaged record key".to_owned()))?;
         let _guard = self.lock(&store_key).await;
-        let stored = self.store.get(Keyspace::Records, &store_key);
+        match self.take_in(&store_key, incoming).await? {
+            Some(merged) => Ok(self.write(store_key, merged, Space::Ordinary).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes in several records with one sync, all or none. A key that is there twice is merged twice.
+    pub(crate) async fn merge_all(&self, incoming: Vec<WriteRecord>) -> Result<(), RequestError> {
+        let keys = incoming.iter().map(|write| &write.store_key);
+        let _guards = self.lock_all(keys).await;
+        let mut changed = BTreeMap::new();
+        for WriteRecord { store_key, record } in incoming {
+            if changed.contains_key(&store_key) {
+                // The next one has to find the one before on the disk.
+                self.write_all(std::mem::take(&mut changed), Space::Ordinary)
+                    .await?;
+            }
+            if let Some(merged) = self.take_in(&store_key, record).await? {
+                changed.insert(store_key, merged);
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        Ok(self.write_all(changed, Space::Ordinary).await?)
+    }
+
+    /// What to store under a key after `incoming` was merged with what is here; `None` when nothing changes.
+    /// The caller holds the guard.
+    async fn take_in(
+        &self,
+        store_key: &Bytes,
+        incoming: Bytes,
+    ) -> Result<Option<Bytes>, RequestError> {
+        let partition = keys::partition_of_record(store_key)
+            .ok_or_else(|| RequestError::Invalid("a peer sent a damaged record key".to_owned()))?;
+        let stored = self.store.get(Keyspace::Records, store_key);
         if matches!(&stored, Ok(Some(held)) if *held == incoming) {
             // What arrives more than once mostly arrives unchanged, and need not even be decoded.
-            return Ok(());
+            return Ok(None);
         }
         let (arrived, mode) =
             decode_record(incoming.clone()).map_err(|cause| RequestError::Corrupt {
@@ -141,10 +198,7 @@ impl Records {
                 .replace_actor(partition, Some(actor), OVER_DAMAGE)
                 .await?;
         }
-        let Some(merged) = merged(local, arrived, incoming, mode) else {
-            return Ok(());
-        };
-        Ok(self.write(store_key, merged, Space::Ordinary).await?)
+        Ok(merged(local, arrived, incoming, mode))
     }
 
     /// Rows of one partition key in order, `limit` at most, and whether more follow.

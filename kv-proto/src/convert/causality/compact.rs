@@ -276,7 +276,9 @@ impl<'a> Reader<'a> {
 
     fn name(&mut self) -> Result<Name, DecodeError> {
         let index = self.number()?;
-        let name = usize::try_from(index).ok().and_then(|index| self.names.get(index));
+        let name = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.names.get(index));
         name.copied()
             .ok_or_else(|| self.wrong(format_args!("it has no name number {index}")))
     }
@@ -296,7 +298,8 @@ impl<'a> Reader<'a> {
     }
 
     fn stamp(&mut self) -> Result<Stamp, DecodeError> {
-        self.take(8).map(|mut bytes| Stamp::from_bits(bytes.get_u64_le()))
+        self.take(8)
+            .map(|mut bytes| Stamp::from_bits(bytes.get_u64_le()))
     }
 
     fn dots(&mut self) -> Result<SmallVec<[Dot; 4]>, DecodeError> {
