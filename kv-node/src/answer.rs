@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use metrics::counter;
 use parking_lot::Mutex;
 use souk_kv_proto::{
     convert::register::{
@@ -16,15 +17,16 @@ use souk_kv_proto::{
 };
 use souk_kv_storage::{Keyspace, Store, WriteBatch};
 use souk_ring::NodeId;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
 use crate::{
     api::Requests,
     core::NodeCore,
     error::RequestError,
+    governor::Job,
     keys,
-    peer::{PeerHandler, Prompt, unexpected},
+    peer::{Lane, PeerHandler, Prompt, unexpected},
     register::group_from_wire,
 };
 
@@ -191,8 +193,17 @@ impl PeerHandler for PeerAnswers {
         })
     }
 
-    async fn answer(&self, _from: NodeId, body: Body, deadline: Instant) -> Body {
-        if Instant::now() >= deadline {
+    async fn answer(&self, from: NodeId, lane: Lane, body: Body, deadline: Instant) -> Body {
+        let is_late = match (lane, &body) {
+            // Someone else's background work yields to the requests here, as the own one does.
+            (Lane::Bulk, Body::WriteRecord(_) | Body::StoreHint(_)) => {
+                let pace = self.core.governor.pace(Job::Incoming, 1);
+                timeout_at(deadline, pace).await.is_err()
+            }
+            _ => Instant::now() >= deadline,
+        };
+        if is_late {
+            counter!("souk_peer_requests_expired_total", "side" => "answering").increment(1);
             let late = Error::new(
                 ErrorCode::Timeout,
                 Outcome::NotApplied,
@@ -200,6 +211,14 @@ impl PeerHandler for PeerAnswers {
             );
             return Body::Error(late);
         }
+        let body = match lane {
+            Lane::Foreground => body,
+            // What came on this lane has not been tried yet.
+            Lane::Bulk => match self.answer_now(from, body) {
+                Prompt::Answer(answer) => return answer,
+                Prompt::Later(body) => body,
+            },
+        };
         self.run(body)
             .await
             .unwrap_or_else(|cause| Body::Error(cause.to_wire()))

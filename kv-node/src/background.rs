@@ -12,7 +12,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
 
-use crate::{answer::KnownStores, core::NodeCore, http, peer::LinkEvents};
+use crate::{
+    answer::KnownStores,
+    core::NodeCore,
+    http,
+    peer::{Lane, LinkEvents},
+};
 
 /// A sign of life that takes longer than this counts as none.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,12 +55,15 @@ impl LinkWatcher {
 }
 
 impl LinkEvents for LinkWatcher {
-    fn connected(&self, node: NodeId, reply: &HelloReply) -> Result<(), String> {
+    fn connected(&self, node: NodeId, lane: Lane, reply: &HelloReply) -> Result<(), String> {
         let layout = self.core.cluster.layout();
         let name = layout
             .member(node)
             .map_or("", |member| member.name.as_str());
         self.stores.check(node, name, &reply.store_id)?;
+        if lane == Lane::Bulk {
+            return Ok(());
+        }
         self.core.cluster.health.link_up(node);
         let all_greeted = {
             let mut awaited = self.awaited.lock();
@@ -70,8 +78,11 @@ impl LinkEvents for LinkWatcher {
         Ok(())
     }
 
-    fn disconnected(&self, node: NodeId) {
-        self.core.cluster.health.link_down(node);
+    fn disconnected(&self, node: NodeId, lane: Lane) {
+        // Without the bulk lane it can still be asked; background work waits for the lane by itself.
+        if lane == Lane::Foreground {
+            self.core.cluster.health.link_down(node);
+        }
     }
 }
 
@@ -179,7 +190,7 @@ pub(crate) async fn keep_metrics_small(stop: CancellationToken) {
 /// Tells all peers that this node stops, so that they need not find out.
 pub(crate) async fn say_farewell(core: &NodeCore) {
     let deadline = Instant::now() + FAREWELL_TIMEOUT;
-    let told = core.cluster.peers().iter().map(|(node, _)| {
+    let told = core.cluster.peers().nodes().map(|node| {
         core.cluster
             .peers()
             .call(node, heartbeat_of(core, true), deadline)

@@ -28,6 +28,8 @@ const PORTION_MAX: u32 = 256;
 pub(crate) enum Job {
     /// Delivers hints.
     Handoff,
+    /// Takes in what other nodes hand over or repair here.
+    Incoming,
     /// Sends merged records to replicas that lacked something.
     ReadRepair,
 }
@@ -36,6 +38,7 @@ impl Job {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Handoff => "handoff",
+            Self::Incoming => "incoming",
             Self::ReadRepair => "read-repair",
         }
     }

@@ -46,7 +46,7 @@ use crate::{
     http,
     identity::{Identity, IdentityError},
     mint::Mint,
-    peer::{FRAME_DECODE_BYTES_MAX, LinkOptions, PeerLink, PeerService, Peers},
+    peer::{FRAME_DECODE_BYTES_MAX, LinkOptions, PeerService, Peers},
     register::{GroupStore, RegisterCoordinator},
     siblings::{Coordinator, Records},
     system::SystemGroup,
@@ -319,17 +319,20 @@ impl Node {
             layout_epoch: layout.epoch().0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             layout_hash: layout.hash(),
+            bulk: false,
         };
-        let queued_bytes_max =
+        let in_flight_bytes_max =
             usize::try_from(config.limits.peer_in_flight_bytes_max).unwrap_or(usize::MAX);
         let watcher = Arc::new(LinkWatcher::new(Arc::clone(core), Arc::clone(stores)));
-        for (peer, link) in core.cluster.peers().iter() {
+        for link in core.cluster.peers().links() {
             let options = LinkOptions {
-                queued_bytes_max,
+                in_flight_bytes_max,
                 hello: hello.clone(),
             };
             let run = Arc::clone(link).run(options, Arc::clone(&watcher), self.stop.clone());
             self.servers.push(tokio::spawn(run));
+        }
+        for peer in core.cluster.peers().nodes() {
             self.servers.push(tokio::spawn(heartbeat_loop(
                 Arc::clone(core),
                 peer,
@@ -408,12 +411,11 @@ impl Parts<'_> {
             .values()
             .filter(|member| member.id != identity.node);
         let peers = Peers::new(others.map(|member| {
-            let link = PeerLink::new(
+            (
                 member.id,
                 member.name.to_string(),
                 member.grpc_address.clone(),
-            );
-            (member.id, Arc::new(link))
+            )
         }));
         let cluster = Arc::new(Cluster::new(
             identity.node,

@@ -4,7 +4,8 @@
 //! Place: between the tasks that produce messages and the gRPC stream that carries them, on both
 //! sides of peer links and client sessions. Batching is what makes a stream ten times cheaper per
 //! message than a unary call; no timer is involved, so an idle link adds no delay.
-//! Invariants: 1. the bytes queued stay within the bound; 2. messages leave in the order they came.
+//! Invariants: 1. the bytes queued stay within the bound; 2. messages leave in the order they came, but for
+//! signs of life, which overtake: a full queue must not look like a dead node.
 
 use std::{
     pin::Pin,
@@ -36,6 +37,7 @@ pub(crate) enum OutboxError {
 #[derive(Debug)]
 pub(crate) struct Outbox<T> {
     sender: mpsc::UnboundedSender<(T, usize)>,
+    overtaking: mpsc::UnboundedSender<(T, usize)>,
     queued_bytes: Arc<AtomicUsize>,
     bytes_max: usize,
 }
@@ -44,6 +46,7 @@ impl<T> Clone for Outbox<T> {
     fn clone(&self) -> Self {
         Self {
             sender: self.sender.clone(),
+            overtaking: self.overtaking.clone(),
             queued_bytes: Arc::clone(&self.queued_bytes),
             bytes_max: self.bytes_max,
         }
@@ -59,7 +62,22 @@ impl<T> Outbox<T> {
             self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
             return Err(OutboxError::Full);
         }
-        self.sender.send((message, bytes)).map_err(|_| {
+        self.queue(&self.sender, message, bytes)
+    }
+
+    /// Queues a small message before all others, whatever waits. Only for what comes at a bounded rate.
+    pub(crate) fn overtake(&self, message: T, bytes: usize) -> Result<(), OutboxError> {
+        self.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.queue(&self.overtaking, message, bytes)
+    }
+
+    fn queue(
+        &self,
+        queue: &mpsc::UnboundedSender<(T, usize)>,
+        message: T,
+        bytes: usize,
+    ) -> Result<(), OutboxError> {
+        queue.send((message, bytes)).map_err(|_| {
             self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
             OutboxError::Closed
         })
@@ -70,15 +88,18 @@ impl<T> Outbox<T> {
 #[derive(Debug)]
 pub(crate) struct Batches<T> {
     receiver: mpsc::UnboundedReceiver<(T, usize)>,
+    overtaking: mpsc::UnboundedReceiver<(T, usize)>,
     queued_bytes: Arc<AtomicUsize>,
 }
 
 /// Makes a queue that holds at most `bytes_max` bytes of waiting messages.
 pub(crate) fn outbox<T>(bytes_max: usize) -> (Outbox<T>, Batches<T>) {
     let (sender, receiver) = mpsc::unbounded_channel();
+    let (overtaking_sender, overtaking_receiver) = mpsc::unbounded_channel();
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let outbox = Outbox {
         sender,
+        overtaking: overtaking_sender,
         queued_bytes: Arc::clone(&queued_bytes),
         bytes_max,
     };
@@ -86,9 +107,20 @@ pub(crate) fn outbox<T>(bytes_max: usize) -> (Outbox<T>, Batches<T>) {
         outbox,
         Batches {
             receiver,
+            overtaking: overtaking_receiver,
             queued_bytes,
         },
     )
+}
+
+impl<T> Batches<T> {
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<(T, usize)>> {
+        if let Poll::Ready(Some(message)) = self.overtaking.poll_recv(context) {
+            return Poll::Ready(Some(message));
+        }
+        // Both ends of the two queues go together, so the end of this one is the end of both.
+        self.receiver.poll_recv(context)
+    }
 }
 
 impl<T> Stream for Batches<T> {
@@ -98,7 +130,7 @@ impl<T> Stream for Batches<T> {
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
         while batch.len() < FRAME_MESSAGES_MAX && batch_bytes < FRAME_BYTES_MAX {
-            match self.receiver.poll_recv(context) {
+            match self.poll_message(context) {
                 Poll::Ready(Some((message, bytes))) => {
                     self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
                     batch_bytes += bytes;
@@ -156,9 +188,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_sign_of_life_overtakes_a_full_queue() {
+        let (outbox, mut batches) = outbox(FRAME_BYTES_MAX);
+        outbox.send('a', FRAME_BYTES_MAX).expect("there is room");
+        assert_eq!(outbox.send('b', 1), Err(OutboxError::Full));
+        outbox.overtake('!', 1).expect("it always passes");
+        assert_eq!(batches.next().await, Some(vec!['!', 'a']));
+        outbox.send('b', 1).expect("everything left");
+        drop(outbox);
+        assert_eq!(batches.next().await, Some(vec!['b']));
+        assert_eq!(batches.next().await, None);
+    }
+
+    #[tokio::test]
     async fn a_closed_stream_is_told() {
         let (outbox, batches) = outbox(100);
         drop(batches);
         assert_eq!(outbox.send((), 1), Err(OutboxError::Closed));
+        assert_eq!(outbox.overtake((), 1), Err(OutboxError::Closed));
     }
 }

@@ -76,6 +76,16 @@ impl Cluster {
         self.health_of(node).is_up()
     }
 
+    /// Asks a peer on the bulk lane. How long that takes says nothing about the peer: it lets background work wait.
+    pub(crate) async fn call_in_bulk(
+        &self,
+        node: NodeId,
+        body: Body,
+        deadline: Instant,
+    ) -> Result<Body, PeerError> {
+        self.peers.call_in_bulk(node, body, deadline).await
+    }
+
     /// Asks a peer, and learns from how long it took.
     pub(crate) async fn call(
         &self,

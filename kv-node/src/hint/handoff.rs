@@ -150,7 +150,7 @@ async fn deliver(handoff: &Handoff, target: NodeId, hint: StoredHint) -> bool {
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
     match handoff
         .cluster
-        .call(target, Body::WriteRecord(write), deadline)
+        .call_in_bulk(target, Body::WriteRecord(write), deadline)
         .await
     {
         Ok(Body::Done(_)) => match handoff.hints.remove(&hint).await {

@@ -2,20 +2,22 @@
 //!
 //! Shape: one task per link owns connecting and reading; callers put requests into an outbox and wait
 //! on a one-shot channel registered under the request's id.
+//! Invariants: 1. the bytes of unanswered requests stay within a bound. 2. what has waited past its deadline does not
+//! leave. 3. the time left that travels with a request is counted when it leaves, not when it was queued.
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use futures::StreamExt;
+use futures::{StreamExt, future::ready, stream};
+use metrics::counter;
 use parking_lot::Mutex;
-use prost::Message;
 use souk_kv_proto::peer::{Hello, HelloReply, PeerFrame, PeerMessage, peer_message::Body};
 use souk_ring::NodeId;
 use tokio::{
@@ -26,39 +28,80 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{debug, info, warn};
 
-use super::{MESSAGE_BYTES_MAX, PeerError, connect::connect};
+use super::{Lane, MESSAGE_BYTES_MAX, PeerError, connect::connect};
 use crate::outbox::{Outbox, OutboxError, outbox};
 
 /// The other side must greet back within this.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// What a message has around its body, at most: id, deadline, tag and length.
+const ENVELOPE_BYTES: usize = 32;
 
 /// How a link is set up.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkOptions {
-    /// Bytes that may wait to leave.
-    pub(crate) queued_bytes_max: usize,
+    /// Bytes of requests that may wait to leave, and that may wait for an answer.
+    pub(crate) in_flight_bytes_max: usize,
     /// What this node says of itself.
     pub(crate) hello: Hello,
 }
 
 type Waiting = oneshot::Sender<Result<Body, PeerError>>;
 
+/// A request on its way out.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) id: u64,
+    pub(super) deadline: Instant,
+    pub(super) body: Body,
+}
+
+impl Outgoing {
+    /// The message as it leaves; `None` when nobody waits for its answer any more.
+    fn leave(self, now: Instant) -> Option<PeerMessage> {
+        let left = self.deadline.checked_duration_since(now)?;
+        Some(PeerMessage {
+            id: self.id,
+            deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
+            body: Some(self.body),
+        })
+    }
+}
+
 /// One established stream.
 #[derive(Debug)]
 struct Connection {
-    outbox: Outbox<PeerMessage>,
+    outbox: Outbox<Outgoing>,
     /// Requests without an answer yet; `None` once the stream has ended.
     waiting: Mutex<Option<BTreeMap<u64, Waiting>>>,
+    /// Of those requests.
+    in_flight_bytes: AtomicUsize,
+    in_flight_bytes_max: usize,
 }
 
 impl Connection {
-    fn register(&self, id: u64, sender: Waiting) -> Result<(), PeerError> {
+    /// A request larger than the bound passes when it is alone, as it does in the outbox.
+    fn register(
+        &self,
+        id: u64,
+        bytes: usize,
+        sender: Waiting,
+    ) -> Result<Registration<'_>, PeerError> {
+        let before = self.in_flight_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let registration = Registration {
+            connection: self,
+            id,
+            bytes,
+        };
+        if before > 0 && before + bytes > self.in_flight_bytes_max {
+            return Err(PeerError::Overloaded);
+        }
         let mut waiting = self.waiting.lock();
         let table = waiting.as_mut().ok_or(PeerError::NotConnected)?;
         table.insert(id, sender);
-        Ok(())
+        drop(waiting);
+        Ok(registration)
     }
 
     fn take(&self, id: u64) -> Option<Waiting> {
@@ -78,26 +121,31 @@ impl Connection {
 struct Registration<'a> {
     connection: &'a Connection,
     id: u64,
+    bytes: usize,
 }
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.connection.take(self.id);
+        self.connection
+            .in_flight_bytes
+            .fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 
 /// What the link reports about its peer.
 pub(crate) trait LinkEvents: Send + Sync + 'static {
     /// The peer greeted back; asked before anything is sent to it. `Err` refuses it, with the reason.
-    fn connected(&self, node: NodeId, reply: &HelloReply) -> Result<(), String>;
+    fn connected(&self, node: NodeId, lane: Lane, reply: &HelloReply) -> Result<(), String>;
     /// The link broke.
-    fn disconnected(&self, node: NodeId);
+    fn disconnected(&self, node: NodeId, lane: Lane);
 }
 
-/// The way to one peer.
+/// One of the two ways to a peer.
 #[derive(Debug)]
 pub(crate) struct PeerLink {
     node: NodeId,
+    lane: Lane,
     name: String,
     address: String,
     current: ArcSwapOption<Connection>,
@@ -105,9 +153,10 @@ pub(crate) struct PeerLink {
 }
 
 impl PeerLink {
-    pub(crate) fn new(node: NodeId, name: String, address: String) -> Self {
+    pub(crate) fn new(node: NodeId, lane: Lane, name: String, address: String) -> Self {
         Self {
             node,
+            lane,
             name,
             address,
             current: ArcSwapOption::empty(),
@@ -123,29 +172,23 @@ impl PeerLink {
     pub(crate) async fn call(&self, body: Body, deadline: Instant) -> Result<Body, PeerError> {
         let connection = self.current.load_full().ok_or(PeerError::NotConnected)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let message = PeerMessage {
-            id,
-            deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
-            body: Some(body),
-        };
-        let bytes = message.encoded_len();
+        let bytes = body.encoded_len() + ENVELOPE_BYTES;
         if bytes > MESSAGE_BYTES_MAX {
             return Err(PeerError::TooLarge { bytes });
         }
         let (sender, receiver) = oneshot::channel();
-        connection.register(id, sender)?;
-        let registration = Registration {
-            connection: &connection,
-            id,
+        let registration = connection.register(id, bytes, sender)?;
+        let overtakes = matches!(body, Body::Heartbeat(_));
+        let request = Outgoing { id, deadline, body };
+        let queued = if overtakes {
+            connection.outbox.overtake(request, bytes)
+        } else {
+            connection.outbox.send(request, bytes)
         };
-        connection
-            .outbox
-            .send(message, bytes)
-            .map_err(|error| match error {
-                OutboxError::Full => PeerError::Overloaded,
-                OutboxError::Closed => PeerError::NotConnected,
-            })?;
+        queued.map_err(|error| match error {
+            OutboxError::Full => PeerError::Overloaded,
+            OutboxError::Closed => PeerError::NotConnected,
+        })?;
         let answer = timeout_at(deadline, receiver).await;
         drop(registration);
         match answer {
@@ -173,7 +216,12 @@ impl PeerLink {
             match attempt {
                 Ok((connection, incoming)) => {
                     backoff = BACKOFF_FIRST;
-                    info!(peer = self.name, address = self.address, "link is up");
+                    info!(
+                        peer = self.name,
+                        lane = self.lane.as_str(),
+                        address = self.address,
+                        "link is up"
+                    );
                     self.current.store(Some(Arc::clone(&connection)));
                     tokio::select! {
                         () = stop.cancelled() => {}
@@ -181,8 +229,8 @@ impl PeerLink {
                     }
                     self.current.store(None);
                     connection.end();
-                    events.disconnected(self.node);
-                    info!(peer = self.name, "link is down");
+                    events.disconnected(self.node, self.lane);
+                    info!(peer = self.name, lane = self.lane.as_str(), "link is down");
                 }
                 Err(cause) if cause.is_refusal => {
                     warn!(
@@ -217,16 +265,20 @@ impl PeerLink {
         let mut client = connect(&self.address)
             .await
             .map_err(LinkFailure::unreachable)?;
-        let (outbox, batches) = outbox(options.queued_bytes_max);
+        let (outbox, batches) = outbox(options.in_flight_bytes_max);
         let greeting = PeerMessage {
             id: 0,
             deadline_ms: 0,
-            body: Some(Body::Hello(options.hello.clone())),
+            body: Some(Body::Hello(Hello {
+                bulk: self.lane == Lane::Bulk,
+                ..options.hello.clone()
+            })),
         };
-        outbox
-            .send(greeting, 0)
-            .map_err(|_| LinkFailure::unreachable("the new stream is closed"))?;
-        let frames = batches.map(|messages| PeerFrame { messages });
+        let first = PeerFrame {
+            messages: vec![greeting],
+        };
+        let frames =
+            stream::iter([first]).chain(batches.filter_map(|requests| ready(frame(requests))));
         let greeted = timeout(HELLO_TIMEOUT, async {
             let mut incoming = client.link(frames).await?.into_inner();
             let first = incoming.message().await?;
@@ -240,10 +292,15 @@ impl PeerLink {
             Some(Body::HelloReply(reply)) if reply.node_id == self.node.0 => {
                 // Before the link can be used: a peer that may not vote must not be asked to.
                 events
-                    .connected(self.node, &reply)
+                    .connected(self.node, self.lane, &reply)
                     .map_err(LinkFailure::refused)?;
-                let waiting = Mutex::new(Some(BTreeMap::new()));
-                Ok((Arc::new(Connection { outbox, waiting }), incoming))
+                let connection = Connection {
+                    outbox,
+                    waiting: Mutex::new(Some(BTreeMap::new())),
+                    in_flight_bytes: AtomicUsize::new(0),
+                    in_flight_bytes_max: options.in_flight_bytes_max,
+                };
+                Ok((Arc::new(connection), incoming))
             }
             Some(Body::HelloReply(reply)) => Err(LinkFailure::refused(format!(
                 "node number {} answers at the address of node number {}: check the addresses in cluster.toml",
@@ -275,6 +332,21 @@ impl PeerLink {
             }
         }
     }
+}
+
+/// What leaves together; `None` when all of it came too late.
+pub(super) fn frame(requests: Vec<Outgoing>) -> Option<PeerFrame> {
+    let now = Instant::now();
+    let queued = requests.len();
+    let messages: Vec<PeerMessage> = requests
+        .into_iter()
+        .filter_map(|request| request.leave(now))
+        .collect();
+    let expired = queued - messages.len();
+    if expired > 0 {
+        counter!("souk_peer_requests_expired_total", "side" => "asking").increment(expired as u64);
+    }
+    (!messages.is_empty()).then_some(PeerFrame { messages })
 }
 
 struct LinkFailure {

@@ -1,16 +1,25 @@
-//! Links between nodes: requests out, answers back, over one long-lived stream per direction.
+//! Links between nodes: requests out, answers back, over long-lived streams.
 //!
-//! Each node opens a link to every other node and sends its own requests on it; the answers come
-//! back on the same stream, in any order, matched by id. So a pair of nodes shares two streams, and
-//! either side notices by itself when it cannot reach the other, also when only one direction is cut.
+//! Each node opens two links to every other node and sends its own requests on them; the answers come
+//! back on the same stream, in any order, matched by id. Either side notices by itself when it cannot
+//! reach the other, also when only one direction is cut.
 //!
-//! Place: I/O; the coordinators call [`Peers::call`], the replicas answer through [`PeerHandler`].
+//! One link is for what somebody waits for, the other is the bulk lane: hints, repair, large images. A
+//! megabyte of those on the first one would hold up everything behind it, and a full window on a shared
+//! connection would, too.
+//!
+//! Place: I/O; the coordinators call [`Peers::call`], background jobs [`Peers::call_in_bulk`], the replicas
+//! answer through [`PeerHandler`].
 //! Invariants: 1. a request that may have left ends as `Lost` or `TimedOut`, never as not sent.
-//! 2. the bytes waiting to leave stay within a bound. 3. a peer of another cluster gets no answer but an error.
+//! 2. the bytes of unanswered requests stay within a bound for each link. 3. a peer of another cluster gets no answer
+//! but an error. 4. requests of one lane leave in the order they came, but for signs of life; between lanes there is
+//! no order.
 //! Not here: who is asked (`souk_kv_core::quorum`), what an answer means (`crate::siblings`, `crate::register`).
 
 mod connect;
 mod link;
+#[cfg(test)]
+mod link_test;
 mod server;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
@@ -80,28 +89,63 @@ pub(crate) trait PeerHandler: Send + Sync + 'static {
     /// Checks who calls. An error refuses the link.
     fn greet(&self, hello: &Hello) -> Result<HelloReply, Error>;
 
-    /// Answers at once when that takes no waiting; gives the request back when it does.
+    /// Answers at once when that takes no waiting; gives the request back when it does. Only asked for what somebody
+    /// waits for.
     fn answer_now(&self, from: NodeId, body: Body) -> Prompt;
 
     /// Answers a request. The deadline is when the asking side gives up.
     fn answer(
         &self,
         from: NodeId,
+        lane: Lane,
         body: Body,
         deadline: Instant,
     ) -> impl Future<Output = Body> + Send;
 }
 
-/// Everybody else: one link each.
+/// Which of the two links to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// What somebody waits for.
+    Foreground,
+    /// What nobody waits for, or what is large.
+    Bulk,
+}
+
+impl Lane {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Foreground => "foreground",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
+/// Everybody else: two links each.
 #[derive(Debug)]
 pub(crate) struct Peers {
-    links: BTreeMap<NodeId, Arc<PeerLink>>,
+    peers: BTreeMap<NodeId, Lanes>,
+}
+
+#[derive(Debug)]
+struct Lanes {
+    foreground: Arc<PeerLink>,
+    bulk: Arc<PeerLink>,
 }
 
 impl Peers {
-    pub(crate) fn new(links: impl IntoIterator<Item = (NodeId, Arc<PeerLink>)>) -> Self {
+    /// Peers by number, name and address.
+    pub(crate) fn new(peers: impl IntoIterator<Item = (NodeId, String, String)>) -> Self {
+        let lanes = |(node, name, address): (NodeId, String, String)| {
+            let link = |lane| Arc::new(PeerLink::new(node, lane, name.clone(), address.clone()));
+            let lanes = Lanes {
+                foreground: link(Lane::Foreground),
+                bulk: link(Lane::Bulk),
+            };
+            (node, lanes)
+        };
         Self {
-            links: links.into_iter().collect(),
+            peers: peers.into_iter().map(lanes).collect(),
         }
     }
 
@@ -112,21 +156,42 @@ impl Peers {
         body: Body,
         deadline: Instant,
     ) -> Result<Body, PeerError> {
-        match self.links.get(&node) {
-            Some(link) => link.call(body, deadline).await,
+        match self.peers.get(&node) {
+            Some(lanes) => lanes.foreground.call(body, deadline).await,
             None => Err(PeerError::NotConnected),
         }
     }
 
-    /// Whether its link stands.
-    pub(crate) fn is_connected(&self, node: NodeId) -> bool {
-        self.links
-            .get(&node)
-            .is_some_and(|link| link.is_connected())
+    /// The same on the bulk lane: for background work, and for what is large.
+    pub(crate) async fn call_in_bulk(
+        &self,
+        node: NodeId,
+        body: Body,
+        deadline: Instant,
+    ) -> Result<Body, PeerError> {
+        match self.peers.get(&node) {
+            Some(lanes) => lanes.bulk.call(body, deadline).await,
+            None => Err(PeerError::NotConnected),
+        }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Arc<PeerLink>)> {
-        self.links.iter().map(|(node, link)| (*node, link))
+    /// Whether the link that requests take stands.
+    pub(crate) fn is_connected(&self, node: NodeId) -> bool {
+        self.peers
+            .get(&node)
+            .is_some_and(|lanes| lanes.foreground.is_connected())
+    }
+
+    /// Who they are, in order.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.keys().copied()
+    }
+
+    /// All links, two to a peer.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Arc<PeerLink>> {
+        self.peers
+            .values()
+            .flat_map(|lanes| [&lanes.foreground, &lanes.bulk])
     }
 }
 

@@ -1,7 +1,8 @@
 //! The answering side of a link: reads requests, hands them to the handler, sends answers back.
 //!
 //! Requests that need no waiting (most reads) are answered in the reading task itself; the others
-//! get a task each, at most a bounded number at once per link.
+//! get a task each, at most a bounded number at once per link. What comes on the bulk lane always gets a
+//! task, because it waits until requests leave it room.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -20,11 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
-use super::{MESSAGE_BYTES_MAX, PeerHandler, Prompt, unexpected};
+use super::{Lane, MESSAGE_BYTES_MAX, PeerHandler, Prompt, unexpected};
 use crate::outbox::{Outbox, outbox};
 
 /// Requests of one link that may be in work at once.
 const IN_WORK_MAX: usize = 8192;
+/// The same for a bulk lane.
+const BULK_IN_WORK_MAX: usize = 256;
 /// Answers that may wait to leave, in bytes, before the link is given up as stuck.
 const ANSWERS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The first message must come within this.
@@ -83,30 +86,37 @@ impl<H: PeerHandler> IncomingLink<H> {
             return;
         };
         let mut messages = first.messages.into_iter();
-        let Some(from) = self.greet(messages.next()) else {
+        let Some((node, lane)) = self.greet(messages.next()) else {
             return;
         };
-        let in_work = Arc::new(Semaphore::new(IN_WORK_MAX));
+        let from = Caller {
+            node,
+            lane,
+            in_work: Arc::new(Semaphore::new(match lane {
+                Lane::Foreground => IN_WORK_MAX,
+                Lane::Bulk => BULK_IN_WORK_MAX,
+            })),
+        };
         for message in messages {
-            self.take(from, message, &in_work);
+            self.take(&from, message);
         }
         loop {
             match incoming.message().await {
                 Ok(Some(frame)) => {
                     for message in frame.messages {
-                        self.take(from, message, &in_work);
+                        self.take(&from, message);
                     }
                 }
                 Ok(None) => return,
                 Err(status) => {
-                    debug!(from = from.0, cause = %status, "an incoming link broke");
+                    debug!(from = from.node.0, cause = %status, "an incoming link broke");
                     return;
                 }
             }
         }
     }
 
-    fn greet(&self, first: Option<PeerMessage>) -> Option<NodeId> {
+    fn greet(&self, first: Option<PeerMessage>) -> Option<(NodeId, Lane)> {
         let body = first.and_then(|message| message.body);
         let Some(Body::Hello(hello)) = body else {
             send(&self.answers, 0, unexpected("no greeting"));
@@ -115,7 +125,12 @@ impl<H: PeerHandler> IncomingLink<H> {
         match self.handler.greet(&hello) {
             Ok(reply) => {
                 send(&self.answers, 0, Body::HelloReply(reply));
-                Some(NodeId(hello.node_id))
+                let lane = if hello.bulk {
+                    Lane::Bulk
+                } else {
+                    Lane::Foreground
+                };
+                Some((NodeId(hello.node_id), lane))
             }
             Err(error) => {
                 send(&self.answers, 0, Body::Error(error));
@@ -124,20 +139,22 @@ impl<H: PeerHandler> IncomingLink<H> {
         }
     }
 
-    fn take(&self, from: NodeId, message: PeerMessage, in_work: &Arc<Semaphore>) {
+    fn take(&self, from: &Caller, message: PeerMessage) {
         let id = message.id;
-        let Some(body) = message.body else {
+        let Some(mut body) = message.body else {
             send(&self.answers, id, unexpected("an empty message"));
             return;
         };
-        let body = match self.handler.answer_now(from, body) {
-            Prompt::Answer(answer) => {
-                send(&self.answers, id, answer);
-                return;
-            }
-            Prompt::Later(body) => body,
-        };
-        let Ok(permit) = Arc::clone(in_work).try_acquire_owned() else {
+        if from.lane == Lane::Foreground {
+            body = match self.handler.answer_now(from.node, body) {
+                Prompt::Answer(answer) => {
+                    send(&self.answers, id, answer);
+                    return;
+                }
+                Prompt::Later(body) => body,
+            };
+        }
+        let Ok(permit) = Arc::clone(&from.in_work).try_acquire_owned() else {
             let overloaded = Error::new(
                 ErrorCode::Overloaded,
                 Outcome::NotApplied,
@@ -153,12 +170,21 @@ impl<H: PeerHandler> IncomingLink<H> {
         let deadline = Instant::now() + left;
         let handler = Arc::clone(&self.handler);
         let answers = self.answers.clone();
+        let (node, lane) = (from.node, from.lane);
         tokio::spawn(async move {
-            let answer = handler.answer(from, body, deadline).await;
+            let answer = handler.answer(node, lane, body, deadline).await;
             drop(permit);
             send(&answers, id, answer);
         });
     }
+}
+
+/// Who asks on a link.
+struct Caller {
+    node: NodeId,
+    lane: Lane,
+    /// Room for requests in work.
+    in_work: Arc<Semaphore>,
 }
 
 fn send(answers: &Outbox<PeerMessage>, id: u64, body: Body) {

@@ -251,7 +251,13 @@ impl Voting {
             group: Some(group_to_wire(&place.key)),
             since: since.map(ballot_to_wire),
         };
-        let image = match self.ask(from, Body::FetchGroup(request)).await? {
+        // An image may have megabytes, which must not hold up the votes of others.
+        let deadline = Instant::now() + VOTE_TIMEOUT;
+        let answer = self
+            .cluster
+            .call_in_bulk(from, Body::FetchGroup(request), deadline)
+            .await;
+        let image = match noted(from, answer)? {
             Body::FetchGroupReply(reply) => noted(from, image_from_wire(reply))?,
             _ => return None,
         };

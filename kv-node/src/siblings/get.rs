@@ -268,7 +268,7 @@ impl Coordinator {
                     let deadline = Instant::now() + REPLICA_TIMEOUT;
                     coordinator
                         .cluster
-                        .call(node, Body::WriteRecord(write), deadline)
+                        .call_in_bulk(node, Body::WriteRecord(write), deadline)
                         .await
                         .map(|_| ())
                         .map_err(|cause| cause.to_string())
