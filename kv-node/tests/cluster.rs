@@ -5,8 +5,8 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use souk_kv_client::{
-    BucketMode, CasOutcome, Client, Consistency, Context, ErrorCode, Key, Outcome, ReadOptions,
-    RowOperation, ScanQuery, TransactOutcome, Transaction, Value, WriteOptions,
+    BucketConfig, BucketMode, CasOutcome, Client, Consistency, Context, ErrorCode, Key, Outcome,
+    Put, ReadOptions, RowOperation, ScanQuery, TransactOutcome, Transaction, Value, WriteOptions,
 };
 use souk_kv_node::{Environment, Node, NodeOptions};
 use support::{TestCluster, bucket};
@@ -81,6 +81,37 @@ async fn siblings_stay_until_a_write_has_seen_them() {
         .await
         .expect("a quorum answers");
     assert_eq!(values(&client, &key).await, set(&[]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_put_of_a_batch_has_its_own_result() {
+    let cluster = TestCluster::start(3).await;
+    let client = cluster.client().await;
+    let config = BucketConfig {
+        value_bytes_max: 100,
+        ..bucket("notes", BucketMode::Siblings)
+    };
+    let made = client.admin().create_bucket(config).await;
+    made.expect("a majority is there");
+    // More than one lot holds, one key twice, and one value that is too large.
+    let key = |index: usize| Key::new("notes", format!("note-{}", index % 600), "");
+    let value = |index: usize| text(&index.to_string().repeat(if index == 300 { 50 } else { 1 }));
+    let puts: Vec<_> = (0..601)
+        .map(|index| Put {
+            key: key(index),
+            value: value(index),
+            context: Context::default(),
+        })
+        .collect();
+    let results = client.put_many(puts, WriteOptions::default()).await;
+    assert_eq!(results.len(), 601);
+    for (index, result) in results.iter().enumerate() {
+        assert_eq!(result.is_ok(), index != 300, "{index}: {result:?}");
+    }
+    assert_eq!(values(&client, &key(0)).await, set(&["0", "600"]));
+    assert_eq!(values(&client, &key(1)).await, set(&["1"]));
+    assert_eq!(values(&client, &key(300)).await, set(&[]));
+    assert_eq!(values(&client, &key(599)).await, set(&["599"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -356,3 +356,43 @@ async fn one_sibling_is_measured_too() {
     let refused = large.await.expect_err("no record is that large");
     assert!(matches!(refused, RequestError::Invalid(_)), "{refused}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lot_takes_what_it_can_and_says_what_it_cannot() {
+    let a = Bench::new(0).await;
+    let write = |key: &'static [u8], bytes: usize| {
+        let first = a.place(BucketMode::Siblings);
+        let layout = Arc::clone(&a.layout);
+        let place = RecordPlace::new(layout, first.bucket, Bytes::from_static(key), b"");
+        let write = WriteRequest {
+            observed: CausalContext::new(),
+            request: RequestId {
+                client: [9; 16],
+                sequence: 0,
+            },
+            expires_unix_ms: None,
+            value: Some(Value::new(ContentType::octets(), vec![1; bytes].into())),
+        };
+        PlacedWrite { place, write }
+    };
+    let lot: SmallVec<[PlacedWrite; 1]> = smallvec![
+        write(b"tea", 3),
+        write(b"everything", RECORD_BYTES_MAX),
+        write(b"salt", 4),
+    ];
+    let keys: Vec<Bytes> = lot
+        .iter()
+        .map(|write| write.place.store_key.clone())
+        .collect();
+    let deadline = Instant::now() + PATIENCE;
+    let outcomes = a
+        .coordinator
+        .put_all(lot, &RequestOptions::default(), deadline)
+        .await;
+    let taken: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
+    assert_eq!(taken, [true, false, true]);
+    for (key, taken) in keys.iter().zip(taken) {
+        let record = a.records.read(key).expect("it can be read");
+        assert_eq!(!record.is_empty(), taken);
+    }
+}
