@@ -214,10 +214,7 @@ impl Background {
             KvClient::new(self.channel.clone()).max_decoding_message_size(FRAME_BYTES_MAX);
         // The connection may poll the outbound half before the call returns.
         self.state.begin(number);
-        let outbound = Outbound {
-            state: Arc::clone(&self.state),
-            number,
-        };
+        let outbound = Outbound::new(Arc::clone(&self.state), number);
         let called = timeout(self.options.connect_timeout, client.session(outbound)).await;
         let mut inbound = match called {
             Err(_) => return format!("no connection within {:?}", self.options.connect_timeout),

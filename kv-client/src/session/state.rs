@@ -190,6 +190,11 @@ impl LinkState {
         })
     }
 
+    /// Whether requests wait to leave.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.inner.lock().queue.is_empty()
+    }
+
     /// The next frame of stream `number`: `Ready(None)` when that stream is no longer the current one.
     pub(crate) fn poll_frame(
         &self,
