@@ -144,24 +144,24 @@ impl Records {
         incoming: Bytes,
     ) -> Result<(), RequestError> {
         let _guard = self.lock(&store_key).await;
-        match self.take_in(&store_key, incoming).await? {
+        let held = self.store.get(Keyspace::Records, &store_key);
+        match self.take_in(&store_key, held, incoming).await? {
             Some(merged) => Ok(self.write(store_key, merged, Space::Ordinary).await?),
             None => Ok(()),
         }
     }
 
-    /// Takes in several records with one sync, all or none. A key that is there twice is merged twice.
+    /// Takes in several records with one sync, all or none. A key may be there more than once.
     pub(crate) async fn merge_all(&self, incoming: Vec<WriteRecord>) -> Result<(), RequestError> {
         let keys = incoming.iter().map(|write| &write.store_key);
         let _guards = self.lock_all(keys).await;
         let mut changed = BTreeMap::new();
         for WriteRecord { store_key, record } in incoming {
-            if changed.contains_key(&store_key) {
-                // The next one has to find the one before on the disk.
-                self.write_all(std::mem::take(&mut changed), Space::Ordinary)
-                    .await?;
-            }
-            if let Some(merged) = self.take_in(&store_key, record).await? {
+            let held = match changed.get(&store_key) {
+                Some(earlier) => Ok(Some(Bytes::clone(earlier))),
+                None => self.store.get(Keyspace::Records, &store_key),
+            };
+            if let Some(merged) = self.take_in(&store_key, held, record).await? {
                 changed.insert(store_key, merged);
             }
         }
@@ -171,17 +171,17 @@ impl Records {
         Ok(self.write_all(changed, Space::Ordinary).await?)
     }
 
-    /// What to store under a key after `incoming` was merged with what is here; `None` when nothing changes.
+    /// What to store under a key after `incoming` was merged with what is held; `None` when nothing changes.
     /// The caller holds the guard.
     async fn take_in(
         &self,
         store_key: &Bytes,
+        held: Result<Option<Bytes>, StorageError>,
         incoming: Bytes,
     ) -> Result<Option<Bytes>, RequestError> {
         let partition = keys::partition_of_record(store_key)
             .ok_or_else(|| RequestError::Invalid("a peer sent a damaged record key".to_owned()))?;
-        let stored = self.store.get(Keyspace::Records, store_key);
-        if matches!(&stored, Ok(Some(held)) if *held == incoming) {
+        if matches!(&held, Ok(Some(held)) if *held == incoming) {
             // What arrives more than once mostly arrives unchanged, and need not even be decoded.
             return Ok(None);
         }
@@ -190,7 +190,7 @@ impl Records {
                 what: "a record sent by a peer",
                 cause: cause.to_string(),
             })?;
-        let local = local(stored)?;
+        let local = local(held)?;
         if local.is_damaged
             && let Some(actor) = self.mint.actor(partition).await?
         {
