@@ -60,7 +60,7 @@ pub use layout::{
     Layout, LayoutEpoch, LayoutError, LayoutFault, LayoutParts, MemberChange, ReplicasN,
     ReplicasNError,
 };
-pub use member::{Member, MemberSpec, NodeId, Weight, WeightError};
+pub use member::{Member, MemberSpec, NodeId, Standing, StoreId, Weight, WeightError};
 pub use moves::{MovePlan, MovePlanError, NodeMoves, PartitionMove};
 pub use name::{Name, NameError};
 pub use partition::{PartitionCount, PartitionCountError, PartitionId};

@@ -3,7 +3,7 @@
 //! Place: pure; part of [`crate::Layout`]; `cluster.toml` is read into [`MemberSpec`]s.
 //! Invariants: 1. a [`NodeId`] is given once and never used again in its cluster, so that a
 //!   number found in an old layout or hint never means another node.
-//! Not here: whether a node is alive (`kv_core::membership`), its store's identity (`StoreId`).
+//! Not here: whether a node is alive (`kv_core::membership`).
 
 use std::fmt;
 
@@ -21,6 +21,38 @@ impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "n{}", self.0)
     }
+}
+
+/// A node's durable identity: 128 random bits, made with its store and made anew whenever the store
+/// may have lost anything that others rely on. A member is this store, not whoever has its name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StoreId(pub [u8; 16]);
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whether a member's store may speak for its past.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It holds what it has promised and stored, and counts in every quorum.
+    #[default]
+    Full,
+    /// It lost its past and is being taught by the others: it counts in no quorum of registers, and
+    /// what it lacks says nothing to readers.
+    Learner,
 }
 
 /// A node's share of capacity relative to the others: 1 to 1000, by default 100.
@@ -112,6 +144,12 @@ pub struct Member {
     pub grpc_address: String,
     /// `host:port` of its health checks and metrics.
     pub http_address: String,
+    /// The store that speaks for the member; `None` until the founders have met.
+    #[serde(default)]
+    pub store: Option<StoreId>,
+    /// Whether that store may speak for its past.
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 impl Member {
@@ -131,6 +169,8 @@ impl Member {
             weight,
             grpc_address,
             http_address,
+            store: None,
+            standing: Standing::Full,
         }
     }
 }

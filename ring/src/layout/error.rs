@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 use crate::layout::{Layout, LayoutEpoch};
-use crate::member::NodeId;
+use crate::member::{NodeId, StoreId};
 use crate::name::Name;
 use crate::partition::{PartitionCount, PartitionId};
 
@@ -33,6 +33,36 @@ pub enum LayoutError {
     UnknownMember {
         /// The unknown id.
         id: NodeId,
+    },
+    /// What: a store asks to become a member's, and the member has it already, or had it before.
+    #[error("store {store} of node {id} is no new one; make a new store identity and ask again")]
+    StoreNotNew {
+        /// The member.
+        id: NodeId,
+        /// The store that was offered.
+        store: StoreId,
+    },
+    /// What: a member without a store of its own cannot be judged. Mend: start all founders once.
+    #[error("node {id} has not shown its store yet; start all nodes of cluster.toml once")]
+    StoreUnknown {
+        /// The member.
+        id: NodeId,
+    },
+    /// What: too few members would be left that are sure of their past.
+    /// Why: a learner needs a majority of the others to be taught by.
+    /// Mend: bring the lost stores back, or choose a surviving copy: `souk admin register recover`.
+    #[error(
+        "with node {id} as a learner, {partition} would have {sure_count} of {copies_count} copies that are sure of their past, which is no majority; give a lost node its data directory back, or see `souk admin register recover`"
+    )]
+    TooFewSure {
+        /// Who would become a learner.
+        id: NodeId,
+        /// The first partition without a majority.
+        partition: PartitionId,
+        /// How many sure copies it would keep.
+        sure_count: usize,
+        /// Of how many.
+        copies_count: usize,
     },
     /// What: no node ids are left. Why: ids are never reused. Mend: import into a new cluster.
     #[error("all node ids have been given out; import the data into a new cluster")]

@@ -13,7 +13,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher24;
 
 use crate::layout::{Layout, ReplicasN};
-use crate::member::Weight;
+use crate::member::{Standing, Weight};
 use crate::name::Name;
 use crate::partition::PartitionCount;
 
@@ -44,6 +44,24 @@ pub(super) fn genesis_hash<'a>(
 
 /// The digest of a whole layout: see [`Layout::hash`].
 pub(super) fn layout_hash(layout: &Layout) -> u64 {
+    let mut digest = placement(layout);
+    // At the end, and only where there are any: layouts without stores keep the digest they had.
+    for member in layout.members().values() {
+        if let Some(store) = member.store {
+            digest.number(member.id.0);
+            digest.bytes(&store.0);
+            digest.number(u32::from(member.standing == Standing::Learner));
+        }
+    }
+    digest.finish()
+}
+
+/// The digest of a layout but for its members' stores: see [`Layout::placement_hash`].
+pub(super) fn placement_hash(layout: &Layout) -> u64 {
+    placement(layout).finish()
+}
+
+fn placement(layout: &Layout) -> Digest {
     let mut digest = Digest::new();
     digest.long(layout.genesis_hash());
     digest.text(layout.cluster_id().as_str());
@@ -63,7 +81,7 @@ pub(super) fn layout_hash(layout: &Layout) -> u64 {
         digest.length(owners.len());
         owners.iter().for_each(|owner| digest.number(owner.0));
     }
-    digest.finish()
+    digest
 }
 
 /// Writes the canonical encoding into the hasher.
@@ -75,8 +93,12 @@ impl Digest {
     }
 
     fn text(&mut self, text: &str) {
-        self.length(text.len());
-        self.0.write(text.as_bytes());
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.length(bytes.len());
+        self.0.write(bytes);
     }
 
     fn length(&mut self, length: usize) {

@@ -9,6 +9,7 @@
 //! Shape: per partition an ordered list of `min(replicas_n, members)` distinct nodes.
 //! Invariants: 1. node ids are never reused: `next_node_id` only grows. 2. every list has the same
 //!   length and names members only. 3. `genesis_hash` is the same in all epochs of a cluster.
+//!   4. a member's store changes only together with the epoch, once the founders have met.
 //! Not here: choosing the owners (the private module `placement`), agreement, moving data.
 
 mod change;
@@ -16,6 +17,7 @@ mod error;
 mod hash;
 mod numbers;
 mod parts;
+mod stores;
 
 pub use change::MemberChange;
 pub use error::{LayoutError, LayoutFault};
@@ -231,6 +233,11 @@ impl Layout {
     /// on all machines for equal layouts; nodes compare it to notice that theirs differ.
     pub fn hash(&self) -> u64 {
         hash::layout_hash(self)
+    }
+
+    /// The digest of all but the members' stores: what founders compare before they know the stores.
+    pub fn placement_hash(&self) -> u64 {
+        hash::placement_hash(self)
     }
 
     fn assemble(body: LayoutBody) -> Layout {
