@@ -1,33 +1,34 @@
 //! Answers what other nodes ask: the replica's side of every protocol.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use metrics::counter;
-use parking_lot::Mutex;
+use souk_kv_core::register::RowKey;
 use souk_kv_proto::{
+    convert::layout::{answer_to_wire, ask_from_wire},
     convert::register::{
         accept_from_wire, accept_reply_to_wire, ballot_from_wire, header_to_wire, image_to_wire,
-        prepare_from_wire, promise_to_wire, read_from_wire, read_reply_to_wire,
+        prepare_from_wire, promise_to_wire, read_from_wire, read_reply_to_wire, rows_to_wire,
     },
     kv::{Error, ErrorCode, Outcome, SessionResponse},
     peer::{
-        Done, HeartbeatReply, Hello, HelloReply, ReadHeaderReply, RecordReply, peer_message::Body,
+        Done, GroupNames, HeartbeatReply, Hello, HelloReply, Lesson, ReadHeaderReply, RecordReply,
+        peer_message::Body,
     },
 };
-use souk_kv_storage::{Keyspace, Store, WriteBatch};
-use souk_ring::NodeId;
+use souk_ring::{LayoutEpoch, NodeId, PartitionId};
 use tokio::time::{Instant, timeout_at};
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::{
     api::Requests,
     core::NodeCore,
     error::RequestError,
     governor::Job,
-    keys,
+    members::Greeting,
     peer::{Lane, PeerHandler, Prompt, unexpected},
-    register::group_from_wire,
+    register::{group_from_wire, group_to_wire},
 };
 
 /// The handler behind the peers' service.
@@ -35,21 +36,18 @@ use crate::{
 pub(crate) struct PeerAnswers {
     core: Arc<NodeCore>,
     requests: Requests,
-    stores: Arc<KnownStores>,
 }
 
 impl PeerAnswers {
-    pub(crate) fn new(core: Arc<NodeCore>, stores: Arc<KnownStores>) -> Self {
+    pub(crate) fn new(core: Arc<NodeCore>) -> Self {
         Self {
             requests: Requests::new(Arc::clone(&core)),
             core,
-            stores,
         }
     }
 
-    async fn run(&self, body: Body) -> Result<Body, RequestError> {
+    async fn run(&self, from: NodeId, body: Body) -> Result<Body, RequestError> {
         let core = &self.core;
-        let epoch = core.cluster.layout().epoch();
         match body {
             Body::WriteRecord(write) => {
                 core.records.merge(write.store_key, write.record).await?;
@@ -68,30 +66,33 @@ impl PeerAnswers {
             Body::Prepare(prepare) => {
                 let key = group_from_wire(prepare.group.clone())?;
                 let request = prepare_from_wire(prepare).map_err(damaged)?;
-                let reply = core.groups.prepare(&key, epoch, &request).await?;
+                core.members.catch_up(from, request.epoch).await;
+                let reply = core.groups.prepare(&key, &request).await?;
                 Ok(Body::PrepareReply(promise_to_wire(&reply)))
             }
             Body::Accept(accept) => {
                 let key = group_from_wire(accept.group.clone())?;
                 let request = accept_from_wire(accept).map_err(damaged)?;
-                let reply = core.groups.accept(&key, epoch, &request).await?;
+                core.members.catch_up(from, request.epoch).await;
+                let reply = core.groups.accept(&key, &request).await?;
                 Ok(Body::AcceptReply(accept_reply_to_wire(&reply)))
             }
             Body::ReadGroup(read) => {
                 let key = group_from_wire(read.group.clone())?;
                 let request = read_from_wire(read).map_err(damaged)?;
-                let reply = core.groups.read(&key, epoch, &request).await?;
+                core.members.catch_up(from, request.epoch).await;
+                let reply = core.groups.read(&key, &request).await?;
                 Ok(Body::ReadGroupReply(read_reply_to_wire(&reply)))
             }
             Body::FetchGroup(fetch) => {
                 let key = group_from_wire(fetch.group)?;
                 let since = fetch.since.as_ref().map(ballot_from_wire);
-                let image = core.groups.fetch(&key, epoch, since).await?;
+                let image = core.groups.fetch(&key, since).await?;
                 Ok(Body::FetchGroupReply(image_to_wire(&image)))
             }
             Body::ReadHeader(read) => {
                 let key = group_from_wire(read.group)?;
-                let header = core.groups.header(&key, epoch)?;
+                let header = core.groups.shown(&key)?;
                 Ok(Body::ReadHeaderReply(ReadHeaderReply {
                     header: Some(header_to_wire(&header)),
                 }))
@@ -108,6 +109,61 @@ impl PeerAnswers {
                     id: request.id,
                     body: answer,
                 }))
+            }
+            other => self.run_for_members(from, other).await,
+        }
+    }
+
+    /// What keeps the member set together.
+    async fn run_for_members(&self, from: NodeId, body: Body) -> Result<Body, RequestError> {
+        let core = &self.core;
+        match body {
+            Body::LayoutState(state) => {
+                core.members.note(from, state).await;
+                Ok(Body::Done(Done {}))
+            }
+            Body::LayoutAsk(ask) => {
+                let before = LayoutEpoch(ask.deciding.saturating_sub(1));
+                core.members.catch_up(from, before).await;
+                let request = ask_from_wire(ask).map_err(damaged)?;
+                let reply = core.members.give_vote(&request).await?;
+                Ok(Body::LayoutAnswer(answer_to_wire(&reply)))
+            }
+            Body::ListGroups(list) => {
+                let epoch = LayoutEpoch(list.epoch);
+                core.members.catch_up(from, epoch).await;
+                let partition = partition_from_wire(list.partition)?;
+                let after = match list.after {
+                    Some(after) => Some(group_from_wire(Some(after))?),
+                    None => None,
+                };
+                let (names, more) = core.groups.names(epoch, partition, after.as_ref()).await?;
+                let groups = names.iter().map(group_to_wire).collect();
+                Ok(Body::GroupNames(GroupNames { groups, more }))
+            }
+            Body::TeachGroup(teach) => {
+                let epoch = LayoutEpoch(teach.epoch);
+                core.members.catch_up(from, epoch).await;
+                let key = group_from_wire(teach.group)?;
+                let after = match teach.after.as_ref() {
+                    [] => None,
+                    bytes => Some(row_key_from_wire(bytes)?),
+                };
+                let page = core
+                    .groups
+                    .tell(&key, epoch, after.as_ref(), teach.with_rows)
+                    .await?;
+                Ok(Body::Lesson(Lesson {
+                    header: Some(header_to_wire(&page.header)),
+                    rows: rows_to_wire(&page.rows),
+                    more: page.more,
+                }))
+            }
+            Body::CopyRecords(copy) => {
+                let partition = partition_from_wire(copy.partition)?;
+                Ok(Body::RecordCopies(
+                    core.records.copies(partition, &copy.after)?,
+                ))
             }
             _ => Ok(unexpected("an answer without a question")),
         }
@@ -146,7 +202,7 @@ impl PeerHandler for PeerAnswers {
                 layout.genesis_hash()
             )));
         }
-        if hello.layout_epoch == layout.epoch().0 && hello.layout_hash != layout.hash() {
+        if hello.layout_epoch == layout.epoch().0 && hello.layout_hash != layout.placement_hash() {
             return Err(refuse(format!(
                 "node `{}` places partitions otherwise in the same epoch {}: run the same version of souk on all nodes at the first start",
                 hello.node_name, hello.layout_epoch
@@ -162,14 +218,19 @@ impl PeerHandler for PeerAnswers {
                 hello.node_name, hello.node_id
             )));
         }
-        self.stores
-            .check(node, &hello.node_name, &hello.store_id)
-            .map_err(refuse)?;
+        let stranger = self.core.members.judge(node, &hello.store_id) == Greeting::Stranger;
+        if stranger {
+            warn!(
+                peer = hello.node_name,
+                "a member greets with another store than the layout names: it may ask to be taken in"
+            );
+        }
         Ok(HelloReply {
             node_id: self.core.cluster.node.0,
-            store_id: self.core.identity.store_id.clone(),
+            store_id: self.core.members.store_id_bytes(),
             genesis_stored: true,
             layout_epoch: layout.epoch().0,
+            stranger,
         })
     }
 
@@ -185,9 +246,10 @@ impl PeerHandler for PeerAnswers {
                 Body::HeartbeatReply(HeartbeatReply {
                     layout_epoch: self.core.cluster.layout().epoch().0,
                     catalogue_version: self.core.cluster.catalogue.version(),
-                    genesis_agreed: *self.core.agreed.borrow(),
+                    genesis_agreed: self.core.members.is_agreed(),
                 })
             }
+            Body::FetchLayout(_) => Body::LayoutState(self.core.members.state()),
             Body::FetchCatalogue(_) => Body::Catalogue(self.core.cluster.catalogue.to_wire()),
             other => return Prompt::Later(other),
         })
@@ -219,66 +281,27 @@ impl PeerHandler for PeerAnswers {
                 Prompt::Later(body) => body,
             },
         };
-        self.run(body)
+        self.run(from, body)
             .await
             .unwrap_or_else(|cause| Body::Error(cause.to_wire()))
     }
+}
+
+fn partition_from_wire(partition: u32) -> Result<PartitionId, RequestError> {
+    u16::try_from(partition)
+        .map(|number| PartitionId(number.into()))
+        .map_err(|_| RequestError::Invalid("a peer named a partition that cannot be".to_owned()))
+}
+
+fn row_key_from_wire(bytes: &[u8]) -> Result<RowKey, RequestError> {
+    RowKey::from_bytes(Bytes::copy_from_slice(bytes)).map_err(|cause| {
+        RequestError::Invalid(format!("a peer named a row that cannot be: {cause}"))
+    })
 }
 
 fn damaged(cause: souk_kv_proto::convert::DecodeError) -> RequestError {
     RequestError::Corrupt {
         what: "a message of a peer",
         cause: cause.to_string(),
-    }
-}
-
-/// Which store each member came with. A member that comes back with another one has lost its votes and
-/// its promises; letting it vote again could fork a register, so it is refused.
-#[derive(Debug)]
-pub(crate) struct KnownStores {
-    store: Store,
-    known: Mutex<BTreeMap<NodeId, Bytes>>,
-}
-
-impl KnownStores {
-    pub(crate) fn open(
-        store: Store,
-        members: impl Iterator<Item = NodeId>,
-    ) -> Result<Self, souk_kv_storage::StorageError> {
-        let mut known = BTreeMap::new();
-        for member in members {
-            if let Some(id) = store.get(Keyspace::Meta, &keys::meta_store_of(member))? {
-                known.insert(member, id);
-            }
-        }
-        Ok(Self {
-            store,
-            known: Mutex::new(known),
-        })
-    }
-
-    /// Accepts the store a member was first seen with, and no other.
-    pub(crate) fn check(&self, member: NodeId, name: &str, store_id: &Bytes) -> Result<(), String> {
-        let mut known = self.known.lock();
-        match known.get(&member) {
-            Some(first) if first == store_id => Ok(()),
-            Some(_) => Err(format!(
-                "node `{name}` came back with another store than it had: its votes are gone, so it may not vote. Give it its data directory back"
-            )),
-            None => {
-                // A copy: the message that it came in is larger.
-                let store_id = Bytes::copy_from_slice(store_id);
-                known.insert(member, store_id.clone());
-                let mut batch = WriteBatch::new();
-                batch.put(Keyspace::Meta, keys::meta_store_of(member), store_id);
-                let commit = self.store.submit(batch);
-                tokio::spawn(async move {
-                    if let Err(cause) = commit.await {
-                        error!(%cause, "the store of a peer could not be written down");
-                    }
-                });
-                Ok(())
-            }
-        }
     }
 }

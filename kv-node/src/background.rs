@@ -1,21 +1,17 @@
-//! What a node does by itself: signs of life, agreeing on the first layout, pulling newer catalogues.
+//! What a node does by itself: signs of life, and fetching newer layouts and catalogues that they tell of.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-use souk_kv_proto::peer::{FetchCatalogue, Heartbeat, HelloReply, peer_message::Body};
-use souk_ring::NodeId;
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval, timeout},
-};
+use souk_kv_proto::peer::{FetchCatalogue, Heartbeat, Hello, HelloReply, peer_message::Body};
+use souk_ring::{LayoutEpoch, NodeId};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, warn};
 
 use crate::{
-    answer::KnownStores,
     core::NodeCore,
     http,
+    members::Greeting,
     peer::{Lane, LinkEvents},
 };
 
@@ -30,50 +26,41 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(crate) struct LinkWatcher {
     core: Arc<NodeCore>,
-    stores: Arc<KnownStores>,
-    /// Initial members that have not greeted back yet.
-    awaited: Mutex<BTreeSet<NodeId>>,
 }
 
 impl LinkWatcher {
-    pub(crate) fn new(core: Arc<NodeCore>, stores: Arc<KnownStores>) -> Self {
-        let own = core.cluster.node;
-        let awaited: BTreeSet<NodeId> = core
-            .cluster
-            .layout()
-            .members()
-            .keys()
-            .copied()
-            .filter(|node| *node != own)
-            .collect();
-        Self {
-            core,
-            stores,
-            awaited: Mutex::new(awaited),
-        }
+    pub(crate) fn new(core: Arc<NodeCore>) -> Self {
+        Self { core }
     }
 }
 
 impl LinkEvents for LinkWatcher {
-    fn connected(&self, node: NodeId, lane: Lane, reply: &HelloReply) -> Result<(), String> {
-        let layout = self.core.cluster.layout();
-        let name = layout
-            .member(node)
-            .map_or("", |member| member.name.as_str());
-        self.stores.check(node, name, &reply.store_id)?;
-        if lane == Lane::Bulk {
-            return Ok(());
+    fn hello(&self) -> Hello {
+        let core = &self.core;
+        let layout = core.cluster.layout();
+        Hello {
+            cluster_id: layout.cluster_id().to_string(),
+            genesis_hash: layout.genesis_hash(),
+            node_id: core.cluster.node.0,
+            node_name: core.name.clone(),
+            store_id: core.members.store_id_bytes(),
+            layout_epoch: layout.epoch().0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            layout_hash: layout.placement_hash(),
+            bulk: false,
         }
-        self.core.cluster.health.link_up(node);
-        let all_greeted = {
-            let mut awaited = self.awaited.lock();
-            if reply.genesis_stored {
-                awaited.remove(&node);
-            }
-            awaited.is_empty()
-        };
-        if all_greeted {
-            agree(&self.core.agreed);
+    }
+
+    fn connected(&self, node: NodeId, lane: Lane, reply: &HelloReply) -> Result<(), String> {
+        if self.core.members.judge(node, &reply.store_id) == Greeting::Stranger {
+            let layout = self.core.cluster.layout();
+            return Err(format!(
+                "it came back with another store than layout {} names: until it is taken in as a learner it is asked nothing. If its old data directory is still there, give it that one back",
+                layout.epoch()
+            ));
+        }
+        if lane == Lane::Foreground {
+            self.core.cluster.health.link_up(node);
         }
         Ok(())
     }
@@ -83,25 +70,6 @@ impl LinkEvents for LinkWatcher {
         if lane == Lane::Foreground {
             self.core.cluster.health.link_down(node);
         }
-    }
-}
-
-fn agree(agreed: &watch::Sender<bool>) {
-    agreed.send_if_modified(|agreed| !std::mem::replace(agreed, true));
-}
-
-/// Writes the agreement down once it is reached.
-pub(crate) async fn write_down_agreement(core: Arc<NodeCore>) {
-    if core.identity.genesis_agreed {
-        return;
-    }
-    let mut agreed = core.agreed.subscribe();
-    if agreed.wait_for(|agreed| *agreed).await.is_err() {
-        return;
-    }
-    match core.identity.agree(&core.store).await {
-        Ok(()) => info!("all initial members have stored the same first layout"),
-        Err(cause) => error!(%cause, "the agreement on the first layout could not be written down"),
     }
 }
 
@@ -138,7 +106,9 @@ async fn heartbeat(core: &NodeCore, node: NodeId) {
     };
     core.cluster.health.heartbeat(node);
     if reply.genesis_agreed {
-        agree(&core.agreed);
+        core.members
+            .catch_up(node, LayoutEpoch(reply.layout_epoch))
+            .await;
     }
     if reply.catalogue_version > core.cluster.catalogue.version() {
         pull_catalogue(core, node).await;
@@ -149,7 +119,7 @@ fn heartbeat_of(core: &NodeCore, leaving: bool) -> Body {
     Body::Heartbeat(Heartbeat {
         layout_epoch: core.cluster.layout().epoch().0,
         catalogue_version: core.cluster.catalogue.version(),
-        genesis_agreed: *core.agreed.borrow(),
+        genesis_agreed: core.members.is_agreed(),
         leaving,
     })
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use souk_kv_storage::Store;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     cluster::{Bucket, Cluster},
@@ -14,7 +14,7 @@ use crate::{
     error::RequestError,
     governor::Governor,
     hint::HintSpace,
-    identity::Identity,
+    members::Members,
     mint::Mint,
     register::{GroupPlace, GroupStore, RegisterCoordinator},
     siblings::{Coordinator, RecordPlace, Records},
@@ -27,7 +27,6 @@ pub(crate) struct NodeCore {
     pub(crate) name: String,
     pub(crate) engine: &'static str,
     pub(crate) started: Instant,
-    pub(crate) identity: Identity,
     pub(crate) store: Store,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) mint: Arc<Mint>,
@@ -39,8 +38,7 @@ pub(crate) struct NodeCore {
     pub(crate) system: SystemGroup,
     pub(crate) limits: Arc<Limits>,
     pub(crate) governor: Arc<Governor>,
-    /// True once all initial members are known to have stored the same first layout.
-    pub(crate) agreed: watch::Sender<bool>,
+    pub(crate) members: Arc<Members>,
     pub(crate) stopping: AtomicBool,
 }
 
@@ -50,26 +48,7 @@ impl NodeCore {
         if self.stopping.load(Ordering::Acquire) {
             return Some("it is stopping".to_owned());
         }
-        if !*self.agreed.borrow() {
-            let layout = self.cluster.layout();
-            let missing: Vec<&str> = layout
-                .members()
-                .values()
-                .filter(|member| {
-                    member.id != self.cluster.node && !self.cluster.peers().is_connected(member.id)
-                })
-                .map(|member| member.name.as_str())
-                .collect();
-            return Some(format!(
-                "the first layout is not agreed on yet, it waits for {}: start all nodes of cluster.toml once",
-                if missing.is_empty() {
-                    "the greeting of its peers".to_owned()
-                } else {
-                    missing.join(", ")
-                }
-            ));
-        }
-        None
+        self.members.not_ready()
     }
 
     /// The bucket of that name; looks it up in the cluster when this node has not seen it.

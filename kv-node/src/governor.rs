@@ -30,6 +30,8 @@ pub(crate) enum Job {
     Handoff,
     /// Takes in what other nodes hand over or repair here.
     Incoming,
+    /// Learns what a lost store knew, from the other members.
+    Lessons,
     /// Sends merged records to replicas that lacked something.
     ReadRepair,
 }
@@ -39,6 +41,7 @@ impl Job {
         match self {
             Self::Handoff => "handoff",
             Self::Incoming => "incoming",
+            Self::Lessons => "lessons",
             Self::ReadRepair => "read-repair",
         }
     }

@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use souk_kv_storage::NotWritten;
 use tracing::warn;
 
-use crate::core::NodeCore;
+use crate::{core::NodeCore, members::Voice};
 
 /// Upper ends of the histograms of seconds.
 const SECONDS: [f64; 14] = [
@@ -73,7 +73,8 @@ async fn metrics(State(core): State<Arc<NodeCore>>) -> impl IntoResponse {
         metrics::gauge!("souk_memtable_bytes").set(stats.engine.memtable_bytes as f64);
         metrics::gauge!("souk_storage_queue_bytes").set(stats.queue_bytes as f64);
     }
-    let may_vote = u8::from(core.groups.votes_lost().is_none());
+    let may_vote = u8::from(core.members.voice() == Voice::Sure);
+    metrics::gauge!("souk_layout_epoch").set(core.cluster.layout().epoch().0 as f64);
     metrics::gauge!("souk_may_vote").set(f64::from(may_vote));
     let layout = core.cluster.layout();
     for member in layout

@@ -1,25 +1,24 @@
 //! Who this node is, for good: its cluster, its name, its store, and the first layout.
 //!
-//! Epoch 1 exists when all initial members have stored the same cluster id and layout. So a node
-//! writes its genesis down before it listens, tells it in every greeting, and takes the cluster for
-//! agreed when every other initial member has greeted back with the same one, or when one of them
-//! says that it had come to that point.
+//! A node writes its genesis down before it listens and tells it in every greeting; how the founders then agree is
+//! told in `crate::members`. A store that may have lost anything that others rely on becomes another store here.
 //!
-//! Place: start-up; later read by peers' greetings and readiness.
-//! Invariants: 1. the identity is written once, before anything else. 2. a different `cluster.toml` or
-//! another node's directory never gets past start-up.
+//! Place: start-up; afterwards `crate::members` keeps the identity.
+//! Invariants: 1. the identity is written before anything else. 2. a different `cluster.toml` or another node's
+//! directory never gets past start-up. 3. a store that may have lost votes never uses its old name again.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 use souk_kv_proto::{
-    convert::layout::{layout_from_wire, layout_to_wire},
+    convert::layout::{decode_vote, layout_from_wire, layout_to_wire},
     kv,
     store::StoreIdentity,
 };
-use souk_kv_storage::{Keyspace, StorageError, Store, WriteBatch};
-use souk_ring::{Layout, NodeId};
+use souk_kv_storage::{Keyspace, Recovery, StorageError, Store, WriteBatch};
+use souk_ring::{Layout, Member, MemberSpec, NodeId, StoreId};
+use tracing::error;
 
 use crate::{clock::Environment, keys};
 
@@ -85,9 +84,7 @@ pub enum IdentityError {
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) node: NodeId,
-    pub(crate) store_id: Bytes,
-    pub(crate) genesis_agreed: bool,
-    stored: StoreIdentity,
+    pub(crate) stored: StoreIdentity,
 }
 
 impl Identity {
@@ -107,6 +104,7 @@ impl Identity {
                         cause: cause.to_string(),
                     })?;
                 check(&identity, genesis, name)?;
+                let identity = rename_if_lost(store, identity, environment).await?;
                 (identity, read_layout(store, genesis)?)
             }
             None => {
@@ -115,7 +113,8 @@ impl Identity {
                     node_name: name.to_owned(),
                     store_id: Bytes::copy_from_slice(&environment.random_id()),
                     genesis_hash: genesis.genesis_hash(),
-                    genesis_agreed: genesis.members().len() == 1,
+                    genesis_agreed: false,
+                    named: false,
                 };
                 let mut batch = WriteBatch::new();
                 batch.put(
@@ -148,23 +147,59 @@ impl Identity {
             })?;
         let identity = Self {
             node,
-            store_id: identity.store_id.clone(),
-            genesis_agreed: identity.genesis_agreed,
             stored: identity,
         };
         Ok((identity, Arc::new(layout)))
     }
+}
 
-    /// Writes down that all initial members have stored this genesis.
-    pub(crate) async fn agree(&self, store: &Store) -> Result<(), StorageError> {
-        let agreed = StoreIdentity {
-            genesis_agreed: true,
-            ..self.stored.clone()
-        };
-        let mut batch = WriteBatch::new();
-        batch.put(Keyspace::Meta, keys::META_IDENTITY, agreed.encode_to_vec());
-        store.commit(batch).await
+/// The store that an identity names.
+pub(crate) fn store_of(identity: &StoreIdentity) -> StoreId {
+    // What is no id names nobody: the layout will not have it, and it is made anew.
+    StoreId(identity.store_id.as_ref().try_into().unwrap_or_default())
+}
+
+/// A store that may have lost votes is another store from here on: under its old name it could break
+/// promises that it has forgotten.
+async fn rename_if_lost(
+    store: &Store,
+    identity: StoreIdentity,
+    environment: &Environment,
+) -> Result<StoreIdentity, IdentityError> {
+    let Some(why) = why_lost(store)? else {
+        return Ok(identity);
+    };
+    error!(
+        why,
+        "this store may have lost votes: it takes a new identity, and learns what it may have lost"
+    );
+    let renamed = StoreIdentity {
+        store_id: Bytes::copy_from_slice(&environment.random_id()),
+        named: false,
+        ..identity
+    };
+    let mut batch = WriteBatch::new();
+    batch.put(Keyspace::Meta, keys::META_IDENTITY, renamed.encode_to_vec());
+    batch.delete(Keyspace::Meta, keys::META_VOTES_LOST);
+    batch.delete(Keyspace::Meta, keys::META_LAYOUT_VOTE);
+    store.commit(batch.using_reserve()).await?;
+    Ok(renamed)
+}
+
+fn why_lost(store: &Store) -> Result<Option<String>, StorageError> {
+    if let Recovery::Suspect { why } = store.recovery() {
+        return Ok(Some(why.clone()));
     }
+    // Written by versions that had no way back from it.
+    if let Some(why) = store.get(Keyspace::Meta, keys::META_VOTES_LOST)? {
+        return Ok(Some(String::from_utf8_lossy(&why).into_owned()));
+    }
+    let is_damaged = match store.get(Keyspace::Meta, keys::META_LAYOUT_VOTE) {
+        Ok(vote) => vote.is_some_and(|bytes| decode_vote(bytes).is_err()),
+        Err(StorageError::Corrupt { .. }) => true,
+        Err(cause) => return Err(cause),
+    };
+    Ok(is_damaged.then(|| "its vote on the next layout is damaged".to_owned()))
 }
 
 fn check(identity: &StoreIdentity, genesis: &Layout, name: &str) -> Result<(), IdentityError> {
@@ -200,16 +235,17 @@ fn read_layout(store: &Store, genesis: &Layout) -> Result<Layout, IdentityError>
         .ok_or_else(|| damaged("it is missing".to_owned()))?;
     let wire = kv::Layout::decode(bytes).map_err(|cause| damaged(cause.to_string()))?;
     let layout = layout_from_wire(wire).map_err(|cause| damaged(cause.to_string()))?;
-    let specs: Vec<souk_ring::MemberSpec> = genesis
-        .members()
-        .values()
-        .map(|member| souk_ring::MemberSpec {
-            name: member.name.clone(),
-            zone: member.zone.clone(),
-            weight: member.weight,
-            grpc_address: member.grpc_address.clone(),
-            http_address: member.http_address.clone(),
-        })
-        .collect();
-    Ok(layout.with_addresses(&specs))
+    Ok(layout.with_addresses(&addresses_of(genesis)))
+}
+
+/// Where a layout says that its members are.
+pub(crate) fn addresses_of(layout: &Layout) -> Vec<MemberSpec> {
+    let spec = |member: &Member| MemberSpec {
+        name: member.name.clone(),
+        zone: member.zone.clone(),
+        weight: member.weight,
+        grpc_address: member.grpc_address.clone(),
+        http_address: member.http_address.clone(),
+    };
+    layout.members().values().map(spec).collect()
 }

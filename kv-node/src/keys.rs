@@ -13,7 +13,7 @@
 //! All numbers are big-endian. Place: pure. Not here: the framing of values (`kv_storage`), hints (`kv_core::hint`).
 
 use bytes::{BufMut, Bytes, BytesMut};
-use souk_ring::{NodeId, PartitionId};
+use souk_ring::PartitionId;
 
 /// Most bytes of a partition key.
 pub(crate) const PARTITION_KEY_BYTES_MAX: usize = 1024;
@@ -28,6 +28,12 @@ pub(crate) const META_LAYOUT: &[u8] = b"layout";
 pub(crate) const META_CATALOGUE: &[u8] = b"catalogue";
 /// Present when this store may have lost votes; its text says why.
 pub(crate) const META_VOTES_LOST: &[u8] = b"votes-lost";
+/// This member's vote on the next layout.
+pub(crate) const META_LAYOUT_VOTE: &[u8] = b"layout-vote";
+/// What the notes of damaged register groups begin with.
+pub(crate) const META_BROKEN: &[u8] = b"broken/";
+/// What the notes of partitions begin with that a learner has been taught.
+pub(crate) const META_TAUGHT: &[u8] = b"taught/";
 /// What the keys of all actors begin with.
 pub(crate) const META_ACTORS: &[u8] = b"actor/";
 /// The end of the counter lease.
@@ -75,6 +81,18 @@ impl GroupKey {
         self.begin(0).freeze()
     }
 
+    /// The group whose [`GroupKey::record_prefix`] a store key begins with; `None` when it is damaged.
+    pub(crate) fn from_record_prefix(store_key: &[u8]) -> Option<Self> {
+        let (prefix, _) = split_record(store_key)?;
+        let partition = u16::from_be_bytes([prefix[0], prefix[1]]);
+        let bucket = u32::from_be_bytes([prefix[2], prefix[3], prefix[4], prefix[5]]);
+        Some(Self {
+            partition: PartitionId(partition.into()),
+            bucket: BucketId(bucket),
+            partition_key: Bytes::copy_from_slice(&prefix[FIXED_BYTES..]),
+        })
+    }
+
     /// The store key of one record.
     pub(crate) fn record(&self, sort_key: &[u8]) -> Bytes {
         let mut key = self.begin(sort_key.len());
@@ -112,11 +130,22 @@ pub(crate) fn meta_actor(partition: PartitionId) -> Bytes {
     key.freeze()
 }
 
-/// Under which key the store that a member came with stands in `Meta`.
-pub(crate) fn meta_store_of(member: NodeId) -> Bytes {
-    let mut key = BytesMut::from(&b"store/"[..]);
-    key.put_u32(member.0);
+/// Under which key it stands in `Meta` that a group is damaged here.
+pub(crate) fn meta_broken(group: &GroupKey) -> Bytes {
+    [META_BROKEN, &group.record_prefix()].concat().into()
+}
+
+/// Under which key it stands in `Meta` that a partition was taught to this store.
+pub(crate) fn meta_taught(partition: PartitionId) -> Bytes {
+    let mut key = BytesMut::from(META_TAUGHT);
+    key.put_u32(partition.0);
     key.freeze()
+}
+
+/// What every key of a partition begins with.
+pub(crate) fn partition_prefix(partition: PartitionId) -> Bytes {
+    let number = u16::try_from(partition.0).expect("a layout has at most 65536 partitions");
+    Bytes::copy_from_slice(&number.to_be_bytes())
 }
 
 /// Splits a record key into its prefix (up to and with the partition key) and its sort key.
@@ -162,6 +191,8 @@ mod tests {
         assert_eq!(prefix, group("cart-9").record_prefix());
         assert_eq!(sort_key, b"row");
         assert_eq!(partition_of_record(&key), Some(PartitionId(513)));
+        assert!(key.starts_with(&partition_prefix(PartitionId(513))));
+        assert_eq!(GroupKey::from_record_prefix(&key), Some(group("cart-9")));
     }
 
     #[test]

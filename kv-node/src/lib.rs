@@ -12,6 +12,7 @@
 //! | `siblings`, `hint` | the always-writable path |
 //! | `register`, `system` | the conditional-write path; the cluster's own group |
 //! | `cluster` | who is there, who seems up, which buckets exist |
+//! | `members` | which layout is in force, whose store may vote, how a lost store is taken in again |
 //! | `identity`, `mint` | who this node is; the names it gives to writes |
 //! | `background` | signs of life and what they bring |
 //! | `governor` | background work that yields to slow requests |
@@ -35,6 +36,7 @@ mod hint;
 mod http;
 mod identity;
 mod keys;
+mod members;
 mod meter;
 mod mint;
 mod node;

@@ -184,6 +184,23 @@ impl Mint {
         Ok(actor)
     }
 
+    /// Gives every vnode a new actor, because the store as a whole can no longer be trusted.
+    ///
+    /// # Errors
+    /// [`StorageError`] when one of them is not on disk.
+    pub(crate) async fn replace_all(&self, why: &'static str) -> Result<(), StorageError> {
+        let known: Vec<_> = self
+            .actors
+            .read()
+            .iter()
+            .map(|(partition, actor)| (*partition, *actor))
+            .collect();
+        for (partition, actor) in known {
+            self.replace_actor(partition, actor, why).await?;
+        }
+        Ok(())
+    }
+
     /// Takes an actor out of use: a write of it left this node and did not reach its own disk. The
     /// next write of its vnode makes a new one; until then no stop of this node is a clean one.
     pub(crate) fn retire(&self, actor: ActorId) {

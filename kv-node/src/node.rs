@@ -12,16 +12,13 @@ use std::{
 };
 
 use souk_kv_proto::{
-    DESCRIPTORS,
-    admin::admin_server::AdminServer,
-    kv::kv_server::KvServer,
-    peer::{Hello, peer_server::PeerServer},
+    DESCRIPTORS, admin::admin_server::AdminServer, kv::kv_server::KvServer,
+    peer::peer_server::PeerServer,
 };
 use souk_kv_storage::{Bounds, EngineKind, MemoryDisk, StorageError, Store, StoreOptions};
 use souk_ring::{Layout, LayoutError, MemberSpec, Name, PartitionCount, ReplicasN, Weight};
 use tokio::{
     net::{TcpListener, lookup_host},
-    sync::watch,
     task::JoinHandle,
     time::{Instant, timeout},
 };
@@ -31,11 +28,9 @@ use tonic_health::pb::health_server::HealthServer;
 use tracing::{error, info, warn};
 
 use crate::{
-    answer::{KnownStores, PeerAnswers},
+    answer::PeerAnswers,
     api::{AdminService, KvService, Requests},
-    background::{
-        LinkWatcher, heartbeat_loop, keep_metrics_small, say_farewell, write_down_agreement,
-    },
+    background::{LinkWatcher, heartbeat_loop, keep_metrics_small, say_farewell},
     clock::Environment,
     cluster::{Catalogue, Cluster, HealthBoard},
     config::{Address, ClusterFile, EngineName, NodeSection},
@@ -44,7 +39,8 @@ use crate::{
     guard::KeyGuards,
     hint::{Handoff, HintSpace, handoff_loop},
     http,
-    identity::{Identity, IdentityError},
+    identity::{Identity, IdentityError, addresses_of},
+    members::{Fence, Members, care_for_store, found},
     mint::Mint,
     peer::{FRAME_DECODE_BYTES_MAX, LinkOptions, PeerService, Peers},
     register::{GroupStore, RegisterCoordinator},
@@ -189,11 +185,7 @@ impl Node {
             layout,
             environment,
         };
-        let core = parts.assemble(&tasks, &draining).await?;
-        let stores = KnownStores::open(
-            core.store.clone(),
-            core.cluster.layout().members().keys().copied(),
-        )?;
+        let core = parts.assemble(&genesis, &tasks, &draining).await?;
         let mut node = Self {
             core,
             tasks,
@@ -203,9 +195,8 @@ impl Node {
             health: tonic_health::server::HealthReporter::new(),
             shutdown_timeout: config.limits.shutdown_timeout,
         };
-        let stores = Arc::new(stores);
-        node.serve(grpc, probes, &stores);
-        node.begin_background(&config, &stores);
+        node.serve(grpc, probes);
+        node.begin_background(&config);
         info!(node = node.core.name, grpc = %section.grpc, http = %section.http, "node is up");
         Ok(node)
     }
@@ -255,10 +246,10 @@ impl Node {
         Ok(())
     }
 
-    fn serve(&mut self, grpc: TcpListener, probes: TcpListener, stores: &Arc<KnownStores>) {
+    fn serve(&mut self, grpc: TcpListener, probes: TcpListener) {
         let core = &self.core;
         let requests = Requests::new(Arc::clone(core));
-        let answers = Arc::new(PeerAnswers::new(Arc::clone(core), Arc::clone(stores)));
+        let answers = Arc::new(PeerAnswers::new(Arc::clone(core)));
         let kv = KvServer::new(KvService::new(requests, self.stop.clone()))
             .max_decoding_message_size(FRAME_DECODE_BYTES_MAX)
             .max_encoding_message_size(FRAME_DECODE_BYTES_MAX);
@@ -307,27 +298,14 @@ impl Node {
         }));
     }
 
-    fn begin_background(&mut self, config: &ClusterFile, stores: &Arc<KnownStores>) {
+    fn begin_background(&mut self, config: &ClusterFile) {
         let core = &self.core;
-        let layout = core.cluster.layout();
-        let hello = Hello {
-            cluster_id: layout.cluster_id().to_string(),
-            genesis_hash: layout.genesis_hash(),
-            node_id: core.cluster.node.0,
-            node_name: core.name.clone(),
-            store_id: core.identity.store_id.clone(),
-            layout_epoch: layout.epoch().0,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            layout_hash: layout.hash(),
-            bulk: false,
-        };
         let in_flight_bytes_max =
             usize::try_from(config.limits.peer_in_flight_bytes_max).unwrap_or(usize::MAX);
-        let watcher = Arc::new(LinkWatcher::new(Arc::clone(core), Arc::clone(stores)));
+        let watcher = Arc::new(LinkWatcher::new(Arc::clone(core)));
         for link in core.cluster.peers().links() {
             let options = LinkOptions {
                 in_flight_bytes_max,
-                hello: hello.clone(),
             };
             let run = Arc::clone(link).run(options, Arc::clone(&watcher), self.stop.clone());
             self.servers.push(tokio::spawn(run));
@@ -356,15 +334,13 @@ impl Node {
         let (governor, draining) = (Arc::clone(&core.governor), self.draining.clone());
         self.servers
             .push(tokio::spawn(async move { governor.run(draining).await }));
-        let agreement = write_down_agreement(Arc::clone(core));
-        let draining = self.draining.clone();
+        let founding = found(Arc::clone(&core.members), self.draining.clone());
+        self.servers.push(tokio::spawn(founding));
+        let care = care_for_store(Arc::clone(core), self.draining.clone());
+        self.servers.push(tokio::spawn(care));
         let health = self.health.clone();
-        let mut agreed = core.agreed.subscribe();
+        let mut agreed = core.members.agreed();
         self.servers.push(tokio::spawn(async move {
-            tokio::select! {
-                () = agreement => {}
-                () = draining.cancelled() => return,
-            }
             if agreed.wait_for(|agreed| *agreed).await.is_ok() {
                 health
                     .set_service_status("", tonic_health::ServingStatus::Serving)
@@ -388,6 +364,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     async fn assemble(
         self,
+        genesis: &Layout,
         tasks: &TaskTracker,
         draining: &CancellationToken,
     ) -> Result<Arc<NodeCore>, NodeError> {
@@ -429,7 +406,17 @@ impl Parts<'_> {
         let records = Arc::new(records);
         let hints = HintSpace::open(store.clone(), Arc::clone(&guards), limits.hints_bytes_max)?;
         let hints = Arc::new(hints);
-        let groups = Arc::new(GroupStore::open(store.clone(), guards).await?);
+        let fence = Arc::new(Fence::new());
+        let groups = GroupStore::open(store.clone(), guards, Arc::clone(&fence), layout.epoch())?;
+        let groups = Arc::new(groups);
+        let members = Members::open(
+            store.clone(),
+            Arc::clone(&cluster),
+            fence,
+            identity,
+            addresses_of(genesis),
+        )?;
+        let members = Arc::new(members);
         let siblings = Coordinator::new(
             Arc::clone(&cluster),
             Arc::clone(&records),
@@ -442,6 +429,7 @@ impl Parts<'_> {
         let registers = RegisterCoordinator::new(
             Arc::clone(&cluster),
             Arc::clone(&groups),
+            Arc::clone(&members),
             &limits,
             tasks.clone(),
             draining.clone(),
@@ -451,8 +439,7 @@ impl Parts<'_> {
             name,
             engine: engine.as_str(),
             started: Instant::now(),
-            agreed: watch::Sender::new(identity.genesis_agreed),
-            identity,
+            members,
             store,
             cluster,
             mint,

@@ -85,8 +85,9 @@ impl SystemGroup {
                 ..config.clone()
             },
             copies,
-        )?
-        .config();
+        )?;
+        wanted.check_copies(copies)?;
+        let wanted = wanted.config();
         for _ in 0..TRIES {
             let snapshot = self.snapshot(deadline).await?;
             let found = snapshot

@@ -10,12 +10,12 @@
 //! `gryadka/js: gryadka-core/src/Proposer.js`; Cassandra's lightweight transactions (the group as the unit).
 //! Shape: `ballot` orders, `row` and `transaction` say what is asked, `evaluate` and `memory` judge it, `round`
 //! and `lead` propose it (`action` is what they ask of the driver), `acceptor` and `undo` accept it, `read` asks without writing, `loss` and `backoff`
-//! say what follows a lost ballot, `message` is what travels. `check` holds the machine's proofs.
+//! say what follows a lost ballot, `lesson` teaches an acceptor that lost its state, `message` is what travels. `check` holds the machine's proofs.
 //! Invariants: 1. at most one state is chosen per ballot. 2. chosen states form one lineage: each continues the
 //! chosen one before it. 3. acceptors with equal accepted ballots have equal rows. 4. "not applied" is told only
 //! from a state known to be chosen. 5. a remembered request takes effect at most once.
-//! Not here: clocks, sockets, disks, queues; who the acceptors are (`souk_ring`); erasing whole groups and
-//! taking in acceptors that lost their state, which need every acceptor or a majority of the others.
+//! Not here: clocks, sockets, disks, queues; who the acceptors are (`souk_ring`, `crate::layout`); erasing whole
+//! groups.
 //!
 //! What the driver owes, besides the lines "The driver owes" in `acceptor`:
 //! - a fresh random proposer number for every start of the process ([`BallotClock::new`]);
@@ -120,6 +120,7 @@ mod basis;
 mod check;
 mod evaluate;
 mod lead;
+mod lesson;
 pub mod limits;
 mod loss;
 mod memory;
@@ -140,6 +141,7 @@ pub use evaluate::{
     Evaluation, EvaluationTime, FailedCondition, Refusal, RowNotFetched, Verdict, evaluate, sweep,
 };
 pub use lead::{Lead, LeadOutrun};
+pub use lesson::Lesson;
 pub use loss::{AfterLoss, after_loss};
 pub use memory::{
     Answer, ClientMemory, MemoryError, MemoryFloor, REMEMBERED_FAILURES_MAX, RememberedFailure,

@@ -97,7 +97,7 @@ impl AdminService {
         let header = if node == self.core.cluster.node {
             self.core
                 .groups
-                .header(&place.key, place.epoch)
+                .shown(&place.key)
                 .map_err(|cause| cause.to_string())
         } else {
             let body = Body::ReadHeader(ReadHeader {

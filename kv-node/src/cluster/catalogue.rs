@@ -28,6 +28,8 @@ const VALUE_BYTES_MAX_DEFAULT: u32 = 1024 * 1024;
 const VALUE_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Most siblings of a key in a bucket that names no limit.
 const SIBLINGS_MAX_DEFAULT: u32 = 100;
+/// Fewest copies of a register bucket, where the layout keeps as many.
+const REGISTER_COPIES_MIN: u32 = 3;
 /// Longest name.
 const NAME_BYTES_MAX: usize = 63;
 
@@ -125,6 +127,21 @@ impl Bucket {
             value_bytes_max,
             siblings_max: or_default(config.siblings_max, SIBLINGS_MAX_DEFAULT),
         })
+    }
+
+    /// Whether a new bucket keeps enough copies for its mode. Buckets that exist are served as they are.
+    pub(crate) fn check_copies(&self, copies: ReplicasN) -> Result<(), RequestError> {
+        let least = copies.get().min(REGISTER_COPIES_MIN);
+        if self.mode == Mode::Register && self.replicas_n.get() < least {
+            return Err(invalid(
+                &self.name,
+                format_args!(
+                    "a register bucket with {} copies has no majority left to learn from when one is lost: choose {least} to {copies}",
+                    self.replicas_n
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// How concurrent values of this bucket merge.
@@ -226,6 +243,11 @@ impl Catalogue {
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Bucket>> {
         self.seen.load().by_name.get(name).cloned()
+    }
+
+    /// Every bucket seen.
+    pub(crate) fn all(&self) -> Vec<Arc<Bucket>> {
+        self.seen.load().by_name.values().cloned().collect()
     }
 
     pub(crate) fn to_wire(&self) -> store::Catalogue {
@@ -343,5 +365,12 @@ mod tests {
             },
             "always use majorities",
         );
+        let two = BucketConfig {
+            replicas_n: 2,
+            ..config("stock", BucketMode::Register)
+        };
+        let two = Bucket::new(&two, three()).expect("one that exists is served");
+        let error = two.check_copies(three()).expect_err("it is too few");
+        assert!(error.to_string().contains("choose 3 to 3"), "{error}");
     }
 }

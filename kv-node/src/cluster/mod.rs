@@ -58,6 +58,17 @@ impl Cluster {
         self.layout.load_full()
     }
 
+    /// Changes it; `crate::members` does, once the new one is durable.
+    pub(crate) fn set_layout(&self, layout: Arc<Layout>) {
+        self.layout.store(layout);
+    }
+
+    /// Whether a member lost its store and is being taught what it knew: it counts in no quorum of registers,
+    /// and what it lacks says nothing to a reader.
+    pub(crate) fn is_learner(&self, node: NodeId) -> bool {
+        self.layout.load().is_learner(node)
+    }
+
     pub(crate) fn peers(&self) -> &Peers {
         &self.peers
     }

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use souk_kv_proto::peer::{Hello, HelloReply, PeerFrame, PeerMessage, peer_message::Body};
 use souk_ring::NodeId;
 use tokio::{
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -43,8 +43,6 @@ const ENVELOPE_BYTES: usize = 32;
 pub(crate) struct LinkOptions {
     /// Bytes of requests that may wait to leave, and that may wait for an answer.
     pub(crate) in_flight_bytes_max: usize,
-    /// What this node says of itself.
-    pub(crate) hello: Hello,
 }
 
 type Waiting = oneshot::Sender<Result<Body, PeerError>>;
@@ -135,6 +133,8 @@ impl Drop for Registration<'_> {
 
 /// What the link reports about its peer.
 pub(crate) trait LinkEvents: Send + Sync + 'static {
+    /// What this node says of itself now.
+    fn hello(&self) -> Hello;
     /// The peer greeted back; asked before anything is sent to it. `Err` refuses it, with the reason.
     fn connected(&self, node: NodeId, lane: Lane, reply: &HelloReply) -> Result<(), String>;
     /// The link broke.
@@ -150,6 +150,7 @@ pub(crate) struct PeerLink {
     address: String,
     current: ArcSwapOption<Connection>,
     next_id: AtomicU64,
+    broken_off: Notify,
 }
 
 impl PeerLink {
@@ -161,6 +162,14 @@ impl PeerLink {
             address,
             current: ArcSwapOption::empty(),
             next_id: AtomicU64::new(1),
+            broken_off: Notify::new(),
+        }
+    }
+
+    /// Breaks the link, if it stands; it is made anew at once.
+    pub(crate) fn reset(&self) {
+        if self.is_connected() {
+            self.broken_off.notify_one();
         }
     }
 
@@ -226,6 +235,7 @@ impl PeerLink {
                     tokio::select! {
                         () = stop.cancelled() => {}
                         () = self.read(&connection, incoming) => {}
+                        () = self.broken_off.notified() => {}
                     }
                     self.current.store(None);
                     connection.end();
@@ -271,7 +281,7 @@ impl PeerLink {
             deadline_ms: 0,
             body: Some(Body::Hello(Hello {
                 bulk: self.lane == Lane::Bulk,
-                ..options.hello.clone()
+                ..events.hello()
             })),
         };
         let first = PeerFrame {

@@ -80,6 +80,10 @@ impl Watcher {
 }
 
 impl LinkEvents for Watcher {
+    fn hello(&self) -> Hello {
+        Hello::default()
+    }
+
     fn connected(&self, _: NodeId, lane: Lane, _: &HelloReply) -> Result<(), String> {
         self.set(lane, true);
         Ok(())
@@ -158,7 +162,6 @@ async fn rig() -> Rig {
     for link in peers.links() {
         let options = LinkOptions {
             in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
-            hello: Hello::default(),
         };
         tokio::spawn(Arc::clone(link).run(options, Arc::clone(&watcher), stop.clone()));
     }

@@ -182,6 +182,14 @@ impl Peers {
             .is_some_and(|lanes| lanes.foreground.is_connected())
     }
 
+    /// Breaks the links to a peer, which then greets again: another store speaks for it now.
+    pub(crate) fn reset(&self, node: NodeId) {
+        if let Some(lanes) = self.peers.get(&node) {
+            lanes.foreground.reset();
+            lanes.bulk.reset();
+        }
+    }
+
     /// Who they are, in order.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> {
         self.peers.keys().copied()

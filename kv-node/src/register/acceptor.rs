@@ -1,7 +1,9 @@
 //! This node as an acceptor: loads a group's header, asks the pure acceptor, makes its decision durable.
 //!
 //! Invariants: 1. header and rows change in one batch, before the reply. 2. decisions on one group are
-//! taken one after the other, under its guard. 3. rows in a reply are those of the header in it.
+//! taken one after the other, under its guard. 3. rows in a reply are those of the header in it. 4. a vote passes
+//! the fence before it looks at the header and stays inside until it is on disk. 5. a group of which
+//! anything was found damaged gives no vote until it was learnt anew (`teaching`).
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
@@ -13,14 +15,15 @@ use souk_kv_core::register::{
     RowSelection, Rows, RowsChange, UndoLog,
 };
 use souk_kv_proto::convert::register::{decode_header, decode_row, encode_header, encode_row};
-use souk_kv_storage::{Keyspace, Recovery, Scan, StorageError, Store, WriteBatch};
+use souk_kv_storage::{Keyspace, Scan, StorageError, Store, WriteBatch};
 use souk_ring::LayoutEpoch;
-use tracing::error;
 
+use super::broken::BrokenGroups;
 use crate::{
     error::RequestError,
     guard::KeyGuards,
-    keys::{self, GroupKey, prefix_end},
+    keys::{GroupKey, prefix_end},
+    members::Fence,
 };
 
 /// Groups whose way back is kept in memory. Losing one costs a transfer of its group, never safety.
@@ -36,57 +39,48 @@ const OPTIMISTIC_READS: usize = 3;
 /// The register state on this node's disk.
 #[derive(Debug)]
 pub(crate) struct GroupStore {
-    store: Store,
-    guards: Arc<KeyGuards>,
+    pub(super) store: Store,
+    pub(super) guards: Arc<KeyGuards>,
+    pub(super) fence: Arc<Fence>,
+    pub(super) broken: BrokenGroups,
     undo: Mutex<BTreeMap<GroupKey, UndoLog>>,
-    /// Why this store may not vote; `None` when it may.
-    votes_lost: Option<String>,
 }
 
 impl GroupStore {
-    /// Finds out whether this store may vote. One that may have lost promises says so on disk first, and
-    /// never votes again: a vote given twice can fork a register.
-    pub(crate) async fn open(store: Store, guards: Arc<KeyGuards>) -> Result<Self, StorageError> {
-        if let Recovery::Suspect { why } = store.recovery() {
-            let mut batch = WriteBatch::new();
-            batch.put(
-                Keyspace::Meta,
-                keys::META_VOTES_LOST,
-                why.clone().into_bytes(),
-            );
-            store.commit(batch).await?;
-        }
-        let votes_lost = store
-            .get(Keyspace::Meta, keys::META_VOTES_LOST)?
-            .map(|why| String::from_utf8_lossy(&why).into_owned());
-        if let Some(why) = &votes_lost {
-            error!(
-                why,
-                "this store may have lost votes: it takes no part in register groups"
-            );
-        }
+    /// Finds out which groups were found damaged before. `epoch` is the adopted one.
+    pub(crate) fn open(
+        store: Store,
+        guards: Arc<KeyGuards>,
+        fence: Arc<Fence>,
+        epoch: LayoutEpoch,
+    ) -> Result<Self, StorageError> {
         Ok(Self {
+            broken: BrokenGroups::open(store.clone(), epoch)?,
             store,
             guards,
+            fence,
             undo: Mutex::default(),
-            votes_lost,
         })
-    }
-
-    /// Why this node does not vote; `None` when it does.
-    pub(crate) fn votes_lost(&self) -> Option<&str> {
-        self.votes_lost.as_deref()
     }
 
     /// Votes on a prepare.
     pub(crate) async fn prepare(
         &self,
         key: &GroupKey,
-        epoch: LayoutEpoch,
+        request: &PrepareRequest,
+    ) -> Result<PromiseReply, RequestError> {
+        let vote = self.vote_on_prepare(key, request).await;
+        self.note_damage(key, vote)
+    }
+
+    async fn vote_on_prepare(
+        &self,
+        key: &GroupKey,
         request: &PrepareRequest,
     ) -> Result<PromiseReply, RequestError> {
         let _guard = self.guards.lock(&key.header()).await;
-        let header = self.header(key, epoch)?;
+        let passage = self.fence.enter(request.epoch).await?;
+        let header = self.header(key, passage.epoch)?;
         match header.prepare(request) {
             PrepareDecision::Promise { header } => {
                 let rows = self.select(key, &request.rows)?;
@@ -110,11 +104,20 @@ impl GroupStore {
     pub(crate) async fn accept(
         &self,
         key: &GroupKey,
-        epoch: LayoutEpoch,
+        request: &AcceptRequest,
+    ) -> Result<AcceptReply, RequestError> {
+        let vote = self.vote_on_accept(key, request).await;
+        self.note_damage(key, vote)
+    }
+
+    async fn vote_on_accept(
+        &self,
+        key: &GroupKey,
         request: &AcceptRequest,
     ) -> Result<AcceptReply, RequestError> {
         let _guard = self.guards.lock(&key.header()).await;
-        let header = self.header(key, epoch)?;
+        let passage = self.fence.enter(request.epoch).await?;
+        let header = self.header(key, passage.epoch)?;
         let stored = self.rows_of(key, request.delta.rows.keys())?;
         let mut undo = self.undo.lock().remove(key).unwrap_or_default();
         let decision = header.accept(request, &stored, &mut undo);
@@ -137,10 +140,15 @@ impl GroupStore {
     pub(crate) async fn read(
         &self,
         key: &GroupKey,
-        epoch: LayoutEpoch,
         request: &ReadRequest,
     ) -> Result<ReadReply, RequestError> {
+        let reply = self.look(key, request).await;
+        self.note_damage(key, reply)
+    }
+
+    async fn look(&self, key: &GroupKey, request: &ReadRequest) -> Result<ReadReply, RequestError> {
         for _ in 0..OPTIMISTIC_READS {
+            let epoch = self.fence.glance(request.epoch)?;
             let before = self.header(key, epoch)?;
             if let Err(current) = before.admits(request.epoch) {
                 return Ok(ReadReply::WrongEpoch { current });
@@ -152,7 +160,11 @@ impl GroupStore {
             }
         }
         let _guard = self.guards.lock(&key.header()).await;
-        let header = self.header(key, epoch)?;
+        let passage = self.fence.enter(request.epoch).await?;
+        let header = self.header(key, passage.epoch)?;
+        if let Err(current) = header.admits(request.epoch) {
+            return Ok(ReadReply::WrongEpoch { current });
+        }
         Ok(ReadReply::Report(
             header.report(self.select(key, &request.rows)?),
         ))
@@ -162,10 +174,10 @@ impl GroupStore {
     pub(crate) async fn fetch(
         &self,
         key: &GroupKey,
-        epoch: LayoutEpoch,
         since: Option<Ballot>,
     ) -> Result<GroupImage, RequestError> {
         let _guard = self.guards.lock(&key.header()).await;
+        let epoch = self.fence.glance(LayoutEpoch::FIRST)?;
         let header = self.header(key, epoch)?;
         let changed = since.and_then(|since| {
             let undo = self.undo.lock();
@@ -194,16 +206,16 @@ impl GroupStore {
         })
     }
 
-    /// The header as it counts under the node's epoch.
-    pub(crate) fn header(
+    /// The header as it counts under that epoch.
+    pub(super) fn header(
         &self,
         key: &GroupKey,
         epoch: LayoutEpoch,
     ) -> Result<AcceptorHeader, RequestError> {
-        if let Some(why) = &self.votes_lost {
-            return Err(RequestError::NotReady(format!(
-                "this node's store may have lost votes ({why}), so it takes no part in register groups"
-            )));
+        if self.broken.contains(key) {
+            return Err(RequestError::NotReady(
+                "this node's copy of the register group was damaged: it takes no part in it until it has learnt it anew from the others".to_owned(),
+            ));
         }
         let header = match self.store.get(Keyspace::Registers, &key.header())? {
             None => AcceptorHeader::empty(epoch),
@@ -213,6 +225,26 @@ impl GroupStore {
             })?,
         };
         Ok(header.fenced(epoch))
+    }
+
+    /// The header for whoever wants to look at it, whether it may vote or not.
+    pub(crate) fn shown(&self, key: &GroupKey) -> Result<AcceptorHeader, RequestError> {
+        self.header(key, self.fence.look().epoch)
+    }
+
+    /// Takes a group out of use when something of it turned out to be damaged.
+    pub(super) fn note_damage<T>(
+        &self,
+        key: &GroupKey,
+        result: Result<T, RequestError>,
+    ) -> Result<T, RequestError> {
+        if let Err(
+            RequestError::Corrupt { .. } | RequestError::Storage(StorageError::Corrupt { .. }),
+        ) = &result
+        {
+            self.broken.note(key, self.fence.look().epoch);
+        }
+        result
     }
 
     fn keep_undo(&self, key: &GroupKey, log: UndoLog) {
@@ -325,14 +357,14 @@ impl GroupStore {
     }
 }
 
-fn row(bytes: Bytes) -> Result<Row, RequestError> {
+pub(super) fn row(bytes: Bytes) -> Result<Row, RequestError> {
     decode_row(bytes).map_err(|cause| RequestError::Corrupt {
         what: "a stored register row",
         cause: cause.to_string(),
     })
 }
 
-fn row_key(bytes: Bytes) -> Result<RowKey, RequestError> {
+pub(super) fn row_key(bytes: Bytes) -> Result<RowKey, RequestError> {
     RowKey::from_bytes(bytes).map_err(|cause| RequestError::Corrupt {
         what: "the key of a stored register row",
         cause: cause.to_string(),

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{GroupPlace, GroupStore, group_to_wire};
-use crate::{cluster::Cluster, error::RequestError};
+use crate::{cluster::Cluster, error::RequestError, members::Members};
 
 /// How long an acceptor may take before it counts as failed in this ballot.
 const VOTE_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -29,6 +29,7 @@ const VOTE_TIMEOUT: Duration = Duration::from_millis(1000);
 pub(super) struct Voting {
     pub(super) cluster: Arc<Cluster>,
     pub(super) groups: Arc<GroupStore>,
+    pub(super) members: Arc<Members>,
 }
 
 /// An answer, and whose.
@@ -188,12 +189,12 @@ impl BallotRun {
 }
 
 impl Voting {
-    /// How many of the group's acceptors seem up.
+    /// How many of the group's acceptors seem up and may vote.
     pub(super) fn reachable(&self, place: &GroupPlace) -> usize {
         place
             .acceptors
             .iter()
-            .filter(|&&node| self.cluster.is_up(node))
+            .filter(|&&node| self.cluster.is_up(node) && !self.cluster.is_learner(node))
             .count()
     }
 
@@ -206,7 +207,7 @@ impl Voting {
         if to == self.cluster.node {
             let (groups, place, request) =
                 (Arc::clone(&self.groups), place.clone(), request.clone());
-            let vote = async move { groups.prepare(&place.key, place.epoch, &request).await };
+            let vote = async move { groups.prepare(&place.key, &request).await };
             return vote_here(to, vote).await;
         }
         let body = Body::Prepare(prepare_to_wire(group_to_wire(&place.key), request));
@@ -225,7 +226,7 @@ impl Voting {
         if to == self.cluster.node {
             let (groups, place, request) =
                 (Arc::clone(&self.groups), place.clone(), request.clone());
-            let vote = async move { groups.accept(&place.key, place.epoch, &request).await };
+            let vote = async move { groups.accept(&place.key, &request).await };
             return vote_here(to, vote).await;
         }
         let body = Body::Accept(accept_to_wire(group_to_wire(&place.key), request));
@@ -242,10 +243,7 @@ impl Voting {
         since: Option<Ballot>,
     ) -> Option<GroupImage> {
         if from == self.cluster.node {
-            return noted(
-                from,
-                self.groups.fetch(&place.key, place.epoch, since).await,
-            );
+            return noted(from, self.groups.fetch(&place.key, since).await);
         }
         let request = FetchGroup {
             group: Some(group_to_wire(&place.key)),

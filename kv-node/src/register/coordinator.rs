@@ -19,7 +19,9 @@ use super::{
     runner::{Runner, RunnerShared},
     work::{Job, Judged, Reading},
 };
-use crate::{cluster::Cluster, config::Limits, error::RequestError, keys::GroupKey};
+use crate::{
+    cluster::Cluster, config::Limits, error::RequestError, keys::GroupKey, members::Members,
+};
 
 /// Transactions that may wait for one group.
 const QUEUE_MAX: usize = 8192;
@@ -35,6 +37,7 @@ impl RegisterCoordinator {
     pub(crate) fn new(
         cluster: Arc<Cluster>,
         groups: Arc<GroupStore>,
+        members: Arc<Members>,
         limits: &Limits,
         tasks: TaskTracker,
         draining: CancellationToken,
@@ -43,7 +46,11 @@ impl RegisterCoordinator {
             |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let proposer = cluster.environment.random_u64();
         let shared = RunnerShared {
-            voting: Voting { cluster, groups },
+            voting: Voting {
+                cluster,
+                groups,
+                members,
+            },
             ballots: Arc::new(Mutex::new(BallotClock::new(proposer))),
             request_memory_ms: millis(limits.request_memory),
             clock_skew_max_ms: millis(limits.clock_skew_max),

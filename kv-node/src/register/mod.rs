@@ -8,31 +8,38 @@
 //! | `work` | what waits for a group, and what goes into one ballot |
 //! | `ballot` | one ballot: performs the actions of the pure round, feeds answers back |
 //! | `rows` | reads of single rows and ranges in one round trip |
+//! | `broken` | groups whose copy here is damaged |
+//! | `lessons`, `teaching` | what a learner is told, and how it asks |
 //!
 //! Place: I/O; drives `souk_kv_core::register`.
 //! Invariants: 1. acceptors are exactly the group's primaries; no stand-ins, ever. 2. a vote is on disk
 //! before it is told. 3. what a caller is told comes from a state known to be chosen, or is "unknown".
-//! Not here: membership changes (the epoch travels with every message already).
+//! Not here: which layout is in force, and whether this store may vote (`crate::members`).
 
 mod acceptor;
 mod ballot;
+mod broken;
 mod coordinator;
+mod lessons;
 mod rows;
 mod runner;
+mod teaching;
 mod work;
 
 use bytes::Bytes;
 use souk_kv_proto::peer::Group;
-use souk_ring::{LayoutEpoch, NodeId, PartitionId};
+use souk_ring::{Layout, LayoutEpoch, NodeId, PartitionId};
 
 use crate::{
     error::RequestError,
     keys::{BucketId, GroupKey, PARTITION_KEY_BYTES_MAX},
+    system::SystemGroup,
 };
 
 pub(crate) use acceptor::GroupStore;
 pub(crate) use coordinator::RegisterCoordinator;
 pub(crate) use rows::RowsQuery;
+pub(crate) use teaching::{Pupil, TeachError};
 pub(crate) use work::Judged;
 
 /// A group and who votes on it.
@@ -44,6 +51,21 @@ pub(crate) struct GroupPlace {
 }
 
 impl GroupPlace {
+    /// Follows the layout: who votes now, and in which epoch. True when anything has changed.
+    pub(crate) fn follow(&mut self, layout: &Layout) -> bool {
+        if layout.epoch() == self.epoch {
+            return false;
+        }
+        self.epoch = layout.epoch();
+        self.acceptors = if self.key == SystemGroup::key() {
+            layout.members().keys().copied().collect()
+        } else {
+            let owners = layout.owners(self.key.partition);
+            owners[..self.acceptors.len().min(owners.len())].to_vec()
+        };
+        true
+    }
+
     pub(crate) fn majority(&self) -> usize {
         self.acceptors.len() / 2 + 1
     }

@@ -192,7 +192,7 @@ impl RegisterCoordinator {
         let place = place.clone();
         Box::pin(async move {
             if node == voting.cluster.node {
-                let reply = voting.groups.read(&place.key, place.epoch, &request).await;
+                let reply = voting.groups.read(&place.key, &request).await;
                 return (node, reply.ok());
             }
             let body = Body::ReadGroup(read_to_wire(group_to_wire(&place.key), &request));

@@ -170,6 +170,7 @@ impl Runner {
             let wait = backoff.next(self.shared.voting.cluster.environment.random_u64());
             work.transactions = self.sort_out(work.transactions, &lost, wait.is_some());
             counter!("souk_register_ballots_lost_total", "reason" => reason(&lost)).increment(1);
+            self.after_loss(&lost).await;
             match wait {
                 Some(wait) => sleep(wait).await,
                 None => {
@@ -183,6 +184,7 @@ impl Runner {
 
     /// Proposes the work once. Answers everybody when it was chosen.
     async fn one_ballot(&mut self, work: &mut Work) -> Retry {
+        self.follow_layout();
         let wanted = work.keys();
         let mut run = match self.usable_lead(&wanted).await {
             Some(lead) => BallotRun::resume(self.shared.voting.clone(), self.place.clone(), lead),
@@ -253,6 +255,7 @@ impl Runner {
         // A lead knows single rows only; a range needs the rows that a prepare brings.
         self.lead = None;
         loop {
+            self.follow_layout();
             let lost = match self.prepare(rows.clone()).await {
                 Ok(mut run) => {
                     let basis = run.round().basis().expect("it was just prepared");
@@ -287,6 +290,7 @@ impl Runner {
                 }
             };
             self.highest_seen = self.highest_seen.max(lost.highest_seen);
+            self.after_loss(&lost).await;
             let wait = backoff.next(self.shared.voting.cluster.environment.random_u64());
             match wait {
                 Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
@@ -302,6 +306,20 @@ impl Runner {
                 run.finish().await;
                 drop(permit);
             });
+        }
+    }
+
+    /// A lead of another epoch is worthless, and its acceptors may not be the acceptors any more.
+    fn follow_layout(&mut self) {
+        if self.place.follow(&self.shared.voting.cluster.layout()) {
+            self.lead = None;
+        }
+    }
+
+    /// A newer layout was met: it is fetched before the next try.
+    async fn after_loss(&self, lost: &Lost) {
+        if let LostReason::Epoch(epoch) = lost.reason {
+            self.shared.voting.members.catch_up_somewhere(epoch).await;
         }
     }
 
@@ -337,11 +355,7 @@ impl Runner {
             rows: Arc::new(RowSelection::keys(missing.iter().cloned())),
         };
         let voting = &self.shared.voting;
-        match voting
-            .groups
-            .read(&self.place.key, self.place.epoch, &request)
-            .await
-        {
+        match voting.groups.read(&self.place.key, &request).await {
             Ok(ReadReply::Report(report)) => lead.learn(&missing, report).ok().map(|()| lead),
             _ => None,
         }

@@ -173,6 +173,10 @@ impl Coordinator {
         with_hints: bool,
         deadline: Instant,
     ) -> BoxFuture<'static, (NodeId, bool, Reply)> {
+        if self.cluster.is_learner(node) {
+            // What it has not been taught yet would count as "there is none".
+            return Box::pin(std::future::ready((node, with_hints, Err(NoReply::Failed))));
+        }
         if node == self.cluster.node {
             let reply = self.read_here(&place.store_key, with_hints);
             return Box::pin(std::future::ready((node, with_hints, reply)));

@@ -4,16 +4,17 @@
 //! 3. before anything is written over a damaged record, its vnode has a new actor on disk: the old one
 //! may have written what was damaged, and would from then on claim to have seen it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use souk_kv_core::causality::{MergeMode, Record};
 use souk_kv_proto::{
     convert::causality::{decode_record, encode_record},
-    peer::WriteRecord,
+    peer::{RecordCopies, StoredRow, WriteRecord},
 };
-use souk_kv_storage::{Commit, Keyspace, Scan, StorageError, Store, WriteBatch};
+use souk_kv_storage::{Commit, Keyspace, Scan, ScanRow, StorageError, Store, WriteBatch};
+use souk_ring::PartitionId;
 use tracing::warn;
 
 use crate::{
@@ -22,6 +23,11 @@ use crate::{
     keys,
     mint::Mint,
 };
+
+/// Bytes of records in one page for a learner; the record that reaches it is the last.
+const COPY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Records in one page for a learner.
+const COPY_ROWS_MAX: usize = 4_096;
 
 /// The replica side of `siblings` and `lww` buckets.
 #[derive(Debug)]
@@ -134,6 +140,44 @@ impl Records {
         self.store.submit(match space {
             Space::Ordinary => batch,
             Space::Reserve => batch.using_reserve(),
+        })
+    }
+
+    /// A page of a partition's records behind a store key, for a learner. What is damaged here is left out: the
+    /// learner asks others, too.
+    pub(crate) fn copies(
+        &self,
+        partition: PartitionId,
+        after: &[u8],
+    ) -> Result<RecordCopies, RequestError> {
+        let prefix = keys::partition_prefix(partition);
+        let start = match after {
+            [] => Bound::Included(prefix.clone()),
+            after => Bound::Excluded(Bytes::copy_from_slice(after)),
+        };
+        let end = keys::prefix_end(&prefix).map_or(Bound::Unbounded, Bound::Excluded);
+        let scan = Scan::range(Keyspace::Records, (start, end))
+            .limit(COPY_ROWS_MAX)
+            .bytes_max(COPY_BYTES_MAX);
+        let page = self.store.scan(&scan)?;
+        let copy = |row: ScanRow| {
+            Some(StoredRow {
+                key: row.key,
+                record: row.value.ok()?,
+            })
+        };
+        let last = page.rows.last().map(|row| row.key.clone());
+        let mut rows: Vec<StoredRow> = page.rows.into_iter().filter_map(copy).collect();
+        // The learner goes on behind the last key, whether it could be read or not.
+        if let Some(last) = last.filter(|last| rows.last().is_none_or(|row| row.key != *last)) {
+            rows.push(StoredRow {
+                key: last,
+                record: Bytes::new(),
+            });
+        }
+        Ok(RecordCopies {
+            rows,
+            more: page.more,
         })
     }
 

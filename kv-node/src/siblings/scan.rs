@@ -66,6 +66,8 @@ impl Coordinator {
         let started = Instant::now();
         let needed = usize::from(read_quorum(place, options)?);
         let mut candidates: Vec<NodeId> = place.primaries().to_vec();
+        // What a learner has not been taught yet would look like rows that are not there.
+        candidates.retain(|&node| !self.cluster.is_learner(node));
         // Stable: the local node first, then healthy ones in order, suspects last.
         candidates.sort_by_key(|&node| (self.cluster.health_of(node), node != self.cluster.node));
         let mut candidates = candidates.into_iter();

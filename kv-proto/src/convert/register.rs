@@ -286,6 +286,29 @@ pub fn image_from_wire(wire: peer::FetchGroupReply) -> Result<GroupImage, Decode
     })
 }
 
+/// Rows as a message.
+pub fn rows_to_wire(rows: &Rows) -> Vec<store::KeyedRow> {
+    let keyed = |(key, row): (&RowKey, &Row)| store::KeyedRow {
+        key: key.as_bytes().clone(),
+        row: Some(row_to_wire(row)),
+    };
+    rows.iter().map(keyed).collect()
+}
+
+/// Rows from a peer.
+///
+/// # Errors
+/// [`DecodeError`] when one is none.
+pub fn rows_from_wire(wire: Vec<store::KeyedRow>) -> Result<Rows, DecodeError> {
+    let keyed = |keyed: store::KeyedRow| {
+        let row = keyed
+            .row
+            .ok_or_else(|| DecodeError::field(REPLY, "row", "is missing"))?;
+        Ok((key_from_wire(keyed.key)?, row_from_wire(row)?))
+    };
+    wire.into_iter().map(keyed).collect()
+}
+
 /// A ballot as a message.
 pub fn ballot_to_wire(ballot: Ballot) -> store::Ballot {
     store::Ballot {
@@ -392,27 +415,17 @@ fn delta_from_wire(wire: Vec<store::KeyedRow>) -> Result<Delta, DecodeError> {
 }
 
 fn report_to_wire(report: &Report) -> peer::Report {
-    let keyed = |(key, row): (&RowKey, &Row)| store::KeyedRow {
-        key: key.as_bytes().clone(),
-        row: Some(row_to_wire(row)),
-    };
     peer::Report {
         accepted: Some(ballot_to_wire(report.accepted)),
         chosen: Some(ballot_to_wire(report.chosen)),
         size_rows: report.size.rows,
         size_bytes: report.size.bytes,
-        rows: report.rows.iter().map(keyed).collect(),
+        rows: rows_to_wire(&report.rows),
     }
 }
 
 fn report_from_wire(wire: peer::Report) -> Result<Report, DecodeError> {
-    let mut rows = Rows::new();
-    for keyed in wire.rows {
-        let row = keyed
-            .row
-            .ok_or_else(|| DecodeError::field(REPLY, "row", "is missing"))?;
-        rows.insert(key_from_wire(keyed.key)?, row_from_wire(row)?);
-    }
+    let rows = rows_from_wire(wire.rows)?;
     Ok(Report {
         accepted: ballot_or_zero(wire.accepted.as_ref()),
         chosen: ballot_or_zero(wire.chosen.as_ref()),

@@ -33,4 +33,12 @@ pub(super) enum Mutant {
     ForgetExposure,
     /// A client believes "not applied" from an earlier attempt than its last.
     BelieveLateNo,
+    /// A wiped acceptor learns within the epoch in which it lost its promises.
+    LearnUnfenced,
+    /// A wiped acceptor believes one other acceptor.
+    LearnFromOne,
+    /// A wiped acceptor votes while it is still being taught.
+    VoteWhileLearner,
+    /// A wiped acceptor is not taught at all.
+    LearnNothing,
 }

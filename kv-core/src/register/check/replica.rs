@@ -10,7 +10,7 @@ use super::super::{
 };
 use super::mutant::Mutant;
 
-/// The epoch that all test worlds live in.
+/// The epoch in which all test worlds begin.
 pub(super) const EPOCH: LayoutEpoch = LayoutEpoch(1);
 
 /// What a proposer or a reader asks.
@@ -23,6 +23,18 @@ pub(super) enum Request {
         since: Option<Ballot>,
     },
     Read(ReadRequest),
+}
+
+impl Request {
+    /// The epoch that it is asked under; `None` for a look at the state that changes nothing.
+    pub(super) fn epoch(&self) -> Option<LayoutEpoch> {
+        match self {
+            Request::Prepare(request) => Some(request.epoch),
+            Request::Accept(request) => Some(request.epoch),
+            Request::Read(request) => Some(request.epoch),
+            Request::Fetch { .. } => None,
+        }
+    }
 }
 
 /// What an acceptor answers.
@@ -40,6 +52,8 @@ pub(super) struct Replica {
     pub(super) header: AcceptorHeader,
     pub(super) rows: Rows,
     undo: UndoLog,
+    /// The epoch that its node has adopted.
+    pub(super) adopted: LayoutEpoch,
     mutant: Option<Mutant>,
 }
 
@@ -49,8 +63,22 @@ impl Replica {
             header: AcceptorHeader::empty(EPOCH),
             rows: Rows::new(),
             undo: UndoLog::default(),
+            adopted: EPOCH,
             mutant,
         }
+    }
+
+    /// Adopts an epoch: nothing of an older one changes anything from here on.
+    pub(super) fn adopt(&mut self, epoch: LayoutEpoch) {
+        self.adopted = self.adopted.max(epoch);
+        self.header = self.header.fenced(self.adopted);
+    }
+
+    /// Takes over what it was taught.
+    pub(super) fn learn(&mut self, header: AcceptorHeader, rows: Rows) {
+        self.header = header.fenced(self.adopted);
+        self.rows = rows;
+        self.undo = UndoLog::default();
     }
 
     /// Loses what is not on disk.
@@ -69,9 +97,10 @@ impl Replica {
                 behind: *behind,
                 image: self.image(*since),
             },
-            Request::Read(request) => Reply::Read(ReadReply::Report(
-                self.header.report(request.rows.select(&self.rows)),
-            )),
+            Request::Read(request) => Reply::Read(match self.header.admits(request.epoch) {
+                Ok(()) => ReadReply::Report(self.header.report(request.rows.select(&self.rows))),
+                Err(current) => ReadReply::WrongEpoch { current },
+            }),
         }
     }
 
@@ -143,9 +172,9 @@ impl Replica {
 }
 
 /// Shares one selection among all requests of a test.
-pub(super) fn read_request(rows: &Arc<super::super::RowSelection>) -> Request {
+pub(super) fn read_request(epoch: LayoutEpoch, rows: &Arc<super::super::RowSelection>) -> Request {
     Request::Read(ReadRequest {
-        epoch: EPOCH,
+        epoch,
         rows: Arc::clone(rows),
     })
 }

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use souk_ring::NodeId;
+use souk_ring::{LayoutEpoch, NodeId};
 
 use super::super::super::{
     Acceptors, Action, AfterLoss, Backoff, Ballot, BallotClock, Condition, Evaluation,
-    EvaluationTime, Lead, Lost, ReadOutcome, ReadReply, ReadRound, RequestStamp, Round,
+    EvaluationTime, Lead, Lost, LostReason, ReadOutcome, ReadReply, ReadRound, RequestStamp, Round,
     RowOperation, RowSelection, Rows, Transaction, Verdict, Version, after_loss, evaluate,
 };
 use super::super::history::{ROWS, State};
 use super::super::mutant::Mutant;
-use super::super::replica::{EPOCH, Reply, Request, read_request};
-use super::{Asking, Event, Question, ROUND_TICKS, World, all_rows, row_key, state_of};
+use super::super::replica::{Reply, Request, read_request};
+use super::{Asking, Event, Question, World, all_rows, row_key, state_of};
 use crate::causality::RequestId;
 use crate::outcome::Outcome;
 
@@ -24,6 +24,8 @@ pub(super) struct Coordinator {
     pub(super) active: Option<Active>,
     pub(super) lead: Option<Lead>,
     pub(super) backoff: Backoff,
+    /// The newest epoch it has heard of.
+    pub(super) epoch: LayoutEpoch,
     pub(super) paused: bool,
     pub(super) reads: BTreeMap<u64, Reading>,
 }
@@ -48,18 +50,24 @@ impl World {
         self.number += 1;
         let id = self.number;
         let acceptors = self.acceptors();
+        let epoch = self.coordinators[place].epoch;
         let reading = Reading {
-            round: ReadRound::new(acceptors, EPOCH),
+            round: ReadRound::new(acceptors, epoch),
             question,
             replies: BTreeMap::new(),
         };
         self.coordinators[place].reads.insert(id, reading);
         let wanted = Arc::new(all_rows());
         for replica in 0..self.replicas.len() {
-            self.request(place, replica, Asking::Read(id), read_request(&wanted));
+            self.request(
+                place,
+                replica,
+                Asking::Read(id),
+                read_request(epoch, &wanted),
+            );
         }
         self.after(
-            ROUND_TICKS,
+            self.round_ticks(),
             Event::RoundTimeout {
                 coordinator: place,
                 round: Asking::Read(id),
@@ -93,6 +101,7 @@ impl World {
     /// Starts a round when there is work and none is under way.
     pub(super) fn pump(&mut self, place: usize) {
         let acceptors = self.acceptors();
+        let may_vote = self.may_vote(place);
         let coordinator = &mut self.coordinators[place];
         if coordinator.active.is_some() || coordinator.paused || coordinator.waiting.is_empty() {
             return;
@@ -103,12 +112,14 @@ impl World {
             .filter_map(|question| question.change.as_ref())
             .flat_map(Transaction::keys)
             .collect();
-        let mut lead = coordinator.lead.take();
+        let epoch = coordinator.epoch;
+        let mut lead = coordinator.lead.take().filter(|lead| lead.epoch() == epoch);
         if let Some(held) = &mut lead {
             let missing = held.missing(&keys);
             let own = &self.replicas[place];
             let rows = RowSelection::keys(missing.iter().cloned()).select(&own.rows);
-            if !missing.is_empty() && held.learn(&missing, own.header.report(rows)).is_err() {
+            let report = own.header.report(rows);
+            if !missing.is_empty() && (!may_vote || held.learn(&missing, report).is_err()) {
                 lead = None;
             }
         }
@@ -119,7 +130,7 @@ impl World {
             }
             None => {
                 let ballot = coordinator.clock.next(self.now, coordinator.seen).unwrap();
-                Round::prepare(acceptors, EPOCH, ballot, RowSelection::keys(keys))
+                Round::prepare(acceptors, epoch, ballot, RowSelection::keys(keys))
             }
         };
         let asking = Asking::Round(round.ballot());
@@ -129,7 +140,7 @@ impl World {
             evaluation: None,
         });
         self.after(
-            ROUND_TICKS,
+            self.round_ticks(),
             Event::RoundTimeout {
                 coordinator: place,
                 round: asking,
@@ -205,6 +216,9 @@ impl World {
         let random = self.chance.next();
         let coordinator = &mut self.coordinators[place];
         coordinator.seen = coordinator.seen.max(lost.highest_seen);
+        if let LostReason::Epoch(newer) = lost.reason {
+            coordinator.epoch = coordinator.epoch.max(newer);
+        }
         let wait = coordinator.backoff.next(random);
         let active = coordinator.active.take().unwrap();
         if self.mutant == Some(Mutant::ForgetExposure) {
@@ -303,7 +317,11 @@ impl World {
                 coordinator.waiting.push(question);
                 self.pump(place);
             }
-            ReadOutcome::Unreachable | ReadOutcome::Epoch(_) => {}
+            ReadOutcome::Epoch(newer) => {
+                let coordinator = &mut self.coordinators[place];
+                coordinator.epoch = coordinator.epoch.max(newer);
+            }
+            ReadOutcome::Unreachable => {}
         }
     }
 

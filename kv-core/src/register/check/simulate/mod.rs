@@ -7,6 +7,7 @@
 
 mod client;
 mod coordinator;
+mod loss;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use self::client::Client;
 use self::coordinator::Coordinator;
+use self::loss::{Era, Pupil};
 use super::super::{
     Backoff, BackoffLimits, Ballot, BallotClock, Row, RowKey, RowSelection, Rows, Transaction,
     Verdict,
@@ -21,7 +23,7 @@ use super::super::{
 use super::Chance;
 use super::history::{Operation, ROWS, State, Tag};
 use super::mutant::Mutant;
-use super::replica::{Replica, Reply, Request};
+use super::replica::{EPOCH, Replica, Reply, Request};
 use crate::outcome::Outcome;
 
 const ROUND_TICKS: u64 = 30;
@@ -76,6 +78,24 @@ enum Event {
     ClientNext {
         client: usize,
     },
+    /// A wiped node asks to be taken in.
+    AskIn {
+        node: usize,
+    },
+    /// A learner asks a teacher.
+    AskTeacher {
+        pupil: usize,
+        teacher: usize,
+    },
+    /// A learner fetches the rows it needs.
+    TakeRows {
+        pupil: usize,
+        source: usize,
+    },
+    /// A learner that was taught is declared full.
+    Promote {
+        node: usize,
+    },
     Fault,
 }
 
@@ -108,6 +128,14 @@ struct World {
     operations_left: usize,
     mutant: Option<Mutant>,
     rounds_led: u64,
+    /// Whether disks are lost, too.
+    loses_disks: bool,
+    /// Every layout ever decided.
+    eras: Vec<Era>,
+    /// How often each node has lost its disk.
+    lives: Vec<u32>,
+    pupils: BTreeMap<usize, Pupil>,
+    lessons_learnt: u64,
 }
 
 fn row_key(row: usize) -> RowKey {
@@ -128,7 +156,7 @@ fn state_of(rows: &Rows) -> State {
 }
 
 impl World {
-    fn new(seed: u64, size: Size, mutant: Option<Mutant>) -> World {
+    fn new(seed: u64, size: Size, mutant: Option<Mutant>, loses_disks: bool) -> World {
         let mut world = World {
             chance: Chance(seed),
             now: 1_000,
@@ -142,6 +170,11 @@ impl World {
             operations_left: size.operations,
             mutant,
             rounds_led: 0,
+            loses_disks,
+            eras: vec![Era::first(size.nodes)],
+            lives: vec![0; size.nodes],
+            pupils: BTreeMap::new(),
+            lessons_learnt: 0,
         };
         for _ in 0..size.nodes {
             let coordinator = world.coordinator();
@@ -167,6 +200,7 @@ impl World {
             active: None,
             lead: None,
             backoff: Backoff::new(limits),
+            epoch: EPOCH,
             paused: false,
             reads: BTreeMap::new(),
         }
@@ -174,11 +208,15 @@ impl World {
 
     /// Runs until every client has had its say, and gives the history.
     fn run(mut self) -> (Vec<Operation>, u64) {
+        self.run_on();
+        (self.history, self.rounds_led)
+    }
+
+    fn run_on(&mut self) {
         while let Some((time, event)) = self.events.pop_first() {
             self.now = time.0;
             self.happen(event);
         }
-        (self.history, self.rounds_led)
     }
 
     fn happen(&mut self, event: Event) {
@@ -189,7 +227,9 @@ impl World {
                 round,
                 request,
             } => {
-                let reply = self.replicas[replica].handle(&request);
+                let Some(reply) = self.vote(replica, &request) else {
+                    return;
+                };
                 let reply = Event::ToCoordinator {
                     coordinator,
                     round,
@@ -228,8 +268,17 @@ impl World {
                 attempt,
             } => self.client_timeout(client, sequence, attempt),
             Event::ClientNext { client } => self.client_next(client),
+            Event::AskIn { node } => self.ask_in(node),
+            Event::AskTeacher { pupil, teacher } => self.ask_teacher(pupil, teacher),
+            Event::TakeRows { pupil, source } => self.take_rows(pupil, source),
+            Event::Promote { node } => self.promote(node),
             Event::Fault => self.fault(),
         }
+    }
+
+    /// Where disks are lost, a proposer has the patience to count a vote from before the loss.
+    fn round_ticks(&self) -> u64 {
+        if self.loses_disks { 250 } else { ROUND_TICKS }
     }
 
     fn after(&mut self, ticks: u64, event: Event) {
@@ -244,7 +293,9 @@ impl World {
             return;
         }
         for _ in 0..1 + u64::from(self.chance.percent(5)) {
-            let late = if self.chance.percent(5) { 80 } else { 6 };
+            // Where disks are lost, some messages outlive a whole lesson.
+            let very_late = if self.loses_disks { 300 } else { 80 };
+            let late = if self.chance.percent(5) { very_late } else { 6 };
             let ticks = 1 + self.chance.below(late);
             self.after(ticks, event.clone());
         }
@@ -263,14 +314,24 @@ impl World {
     fn fault(&mut self) {
         let nodes = self.replicas.len() as u64;
         let node = self.chance.below(nodes) as usize;
-        match self.chance.below(4) {
+        match self.chance.below(if self.loses_disks { 6 } else { 4 }) {
+            4 => self.lose_disk(node),
+            // The worst moment: who is left has to go on with the one that was away.
+            5.. => {
+                self.lose_disk(node);
+                self.cut_off = BTreeSet::from([self.chance.below(nodes) as usize]);
+            }
             0 => self.cut_off = BTreeSet::from([node]),
             1 => self.cut_off.clear(),
             2 => self.replicas[node].restart(),
             _ => self.coordinators[node] = self.coordinator(),
         }
         if self.operations_left > 0 {
-            let ticks = 30 + self.chance.below(200);
+            let ticks = if self.loses_disks {
+                10 + self.chance.below(80)
+            } else {
+                30 + self.chance.below(200)
+            };
             self.after(ticks, Event::Fault);
         } else {
             self.cut_off.clear();

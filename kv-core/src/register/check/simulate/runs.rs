@@ -19,7 +19,7 @@ const LARGE: Size = Size {
 fn check(seeds: std::ops::Range<u64>, size: Size) {
     let (mut known, mut asked, mut led) = (0, 0, 0);
     for seed in seeds {
-        let (history, rounds_led) = World::new(seed, size, None).run();
+        let (history, rounds_led) = World::new(seed, size, None, false).run();
         assert!(
             is_linearizable(&history),
             "seed {seed} of {size:?} is not linearizable"
@@ -40,7 +40,8 @@ fn check(seeds: std::ops::Range<u64>, size: Size) {
 }
 
 fn caught(mutant: Mutant, seeds: u64) {
-    let broken = |seed: &u64| !is_linearizable(&World::new(*seed, SMALL, Some(mutant)).run().0);
+    let broken =
+        |seed: &u64| !is_linearizable(&World::new(*seed, SMALL, Some(mutant), false).run().0);
     match (0..seeds).find(broken) {
         Some(seed) => println!("{mutant:?}: seed {seed}"),
         None => panic!("{mutant:?} was not noticed in {seeds} seeds"),
@@ -60,8 +61,8 @@ fn five_nodes_are_linearizable() {
 #[test]
 fn a_seed_repeats_its_history() {
     assert_eq!(
-        World::new(7, SMALL, None).run(),
-        World::new(7, SMALL, None).run()
+        World::new(7, SMALL, None, false).run(),
+        World::new(7, SMALL, None, false).run()
     );
 }
 
@@ -73,4 +74,45 @@ fn mutants_are_noticed() {
     caught(Mutant::NoMemory, 200);
     caught(Mutant::ForgetExposure, 200);
     caught(Mutant::BelieveLateNo, 200);
+}
+
+#[test]
+fn lost_disks_are_survived() {
+    let (mut known, mut asked, mut learnt) = (0, 0, 0);
+    for (seeds, size) in [(0..30, SMALL), (2000..2010, LARGE)] {
+        for seed in seeds {
+            let mut world = World::new(seed, size, None, true);
+            world.run_on();
+            assert!(
+                is_linearizable(&world.history),
+                "seed {seed} of {size:?} is not linearizable"
+            );
+            let told = |operation: &&super::super::history::Operation| {
+                !matches!(operation.told, Told::Unknown | Told::Never)
+            };
+            known += world.history.iter().filter(told).count();
+            asked += world.history.len();
+            learnt += world.lessons_learnt;
+        }
+    }
+    println!("{known} of {asked} answered, {learnt} lessons learnt");
+    assert!(known * 10 > asked * 3, "only {known} of {asked} answered");
+    assert!(learnt > 40, "only {learnt} lessons were learnt");
+}
+
+#[test]
+fn careless_learners_are_noticed() {
+    for mutant in [
+        Mutant::LearnNothing,
+        Mutant::LearnFromOne,
+        Mutant::VoteWhileLearner,
+        Mutant::LearnUnfenced,
+    ] {
+        let broken =
+            |seed: &u64| !is_linearizable(&World::new(*seed, SMALL, Some(mutant), true).run().0);
+        match (0..300).find(broken) {
+            Some(seed) => println!("{mutant:?}: seed {seed}"),
+            None => panic!("{mutant:?} was not noticed"),
+        }
+    }
 }
