@@ -29,7 +29,7 @@
 //! | `lifecycle`, `directory`, `marker`, `recovery` | opening, owning, closing, and what a stop may have cost |
 //! | `batch`, `frame`, `scan`, `keyspace` | what is written and read |
 //! | `verify`, `gap` | walking over what is stored, past what cannot be read |
-//! | `queue`, `writer`, `space` | group commit and its limits |
+//! | `queue`, `writer`, `gather`, `space` | group commit and its limits |
 //! | `panics` | engines that panic on damage |
 //! | `engine` | the trait, and fjall, sled and the in-memory twin behind it |
 
@@ -39,6 +39,7 @@ mod engine;
 mod error;
 mod frame;
 mod gap;
+mod gather;
 mod keyspace;
 mod lifecycle;
 mod marker;

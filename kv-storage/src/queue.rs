@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, oneshot};
 
 use crate::error::{NotWritten, WriteFailure};
+use crate::gather::Hold;
 use crate::{Durability, WriteBatch};
 
 /// Most requests of one group: bounds what a single sync can be blamed for.
@@ -55,6 +56,8 @@ pub(crate) struct CommitQueue {
 struct Inner {
     waiting: VecDeque<Request>,
     bytes: u64,
+    /// How many requests a writer holds its group back for; while it does, fewer do not wake it.
+    wanted: Option<usize>,
     refusal: Option<NotWritten>,
     closed: bool,
 }
@@ -87,9 +90,9 @@ impl CommitQueue {
         inner.bytes += bytes;
         inner.waiting.push_back(request);
         // One waker is enough: there is one writer, and it drains everything it finds.
-        let first = inner.waiting.len() == 1;
+        let wakes = inner.waiting.len() == inner.wanted.unwrap_or(1);
         drop(inner);
-        if first {
+        if wakes {
             self.wake_thread.notify_one();
             self.wake_task.notify_one();
         }
@@ -165,7 +168,21 @@ impl CommitQueue {
         }
     }
 
-    /// The same for a task, in the runtime's time.
+    /// Blocks the thread until as many wait as `hold` wants, a group is full, the queue is closed,
+    /// or the time is up. Takes nothing out.
+    pub(crate) fn hold(&self, hold: Hold) {
+        let end = Instant::now() + hold.at_most;
+        let mut inner = self.inner.lock();
+        inner.wanted = Some(hold.until_requests);
+        while inner.waiting.len() < hold.until_requests
+            && inner.bytes < GROUP_BYTES_MAX
+            && !inner.closed
+            && !self.wake_thread.wait_until(&mut inner, end).timed_out()
+        {}
+        inner.wanted = None;
+    }
+
+    /// [`CommitQueue::wait`] for a task, in the runtime's time.
     pub(crate) async fn wait_async(&self, sync_at: Option<tokio::time::Instant>) -> Work {
         loop {
             let woken = self.wake_task.notified();

@@ -3,7 +3,8 @@
 //! Place: the only caller of [`Engine::commit`]; fed by `crate::queue`. A thread for engines that
 //! block in a sync, a task for the in-memory twin, so that a simulation stays on its one thread.
 //! Shape: what waits while one sync runs forms the next atomic batch; one sync serves it all; the
-//! answers follow the sync.
+//! answers follow the sync. After a group of many the next one is held back for a moment, so that
+//! those who were just answered can join it (`crate::gather`); in simulation it is not.
 //! Invariants: 1. groups keep the order of submission, and later changes of a key win. 2. the
 //! engine commits one group at a time. 3. after a failed commit nothing is ever written again: a
 //! second `fsync` may report success for pages that the kernel threw away (Rebello et al., Can
@@ -18,9 +19,10 @@ use tokio::sync::oneshot;
 use crate::batch::{Change, merge};
 use crate::engine::{Engine, EngineError, MemoryDisk, MemoryEngine, Persist};
 use crate::error::{NotWritten, Unknown, WriteFailure};
+use crate::gather::Gatherer;
 use crate::options::{INTERVAL_MAX, INTERVAL_MIN};
 use crate::panics::guarded;
-use crate::queue::{CommitQueue, Request, Work};
+use crate::queue::{CommitQueue, GROUP_REQUESTS_MAX, Request, Work};
 use crate::space::SpaceGuard;
 use crate::{Durability, Keyspace, frame};
 
@@ -46,6 +48,7 @@ struct Group {
 /// Runs on a thread of its own until the queue is closed and empty.
 pub(crate) fn run_blocking(commits: &mut GroupCommit, engine: &dyn Engine) {
     let mut sync_at: Option<Instant> = None;
+    let mut gatherer = Gatherer::default();
     loop {
         match commits.queue.wait(sync_at) {
             Work::Closed => return,
@@ -54,13 +57,23 @@ pub(crate) fn run_blocking(commits: &mut GroupCommit, engine: &dyn Engine) {
                 commits.conclude_sync(guarded(|| engine.sync()));
             }
             Work::Group(requests) => {
+                gatherer.group_formed(requests.len());
                 let Some(group) = commits.form(requests) else {
                     continue;
                 };
                 let started = Instant::now();
                 let result = guarded(|| engine.commit(&group.changes, group.persist));
+                let took = started.elapsed();
                 sync_at = next_sync(&group, sync_at, Instant::now());
-                commits.conclude(group, result, started.elapsed());
+                let answered = group.answers.len();
+                let (waiting, _) = commits.queue.depth();
+                commits.conclude(group, result, took);
+                if sync_at.is_none()
+                    && let Some(hold) =
+                        gatherer.after_group(answered, took, waiting, GROUP_REQUESTS_MAX)
+                {
+                    commits.queue.hold(hold);
+                }
             }
         }
     }

@@ -1,0 +1,63 @@
+//! The time to open again: after an orderly close, and on files as a sudden end leaves them.
+
+use std::time::{Duration, Instant};
+
+use souk_kv_storage::{EngineKind, Recovery, Store, StoreOptions};
+
+use crate::report::{Report, Weight, resident_bytes};
+use crate::rows::load;
+use crate::{Outcome, Subject, copy_directory};
+
+/// Time that the engine's background work is given to come to rest before its files are copied.
+const REST: Duration = Duration::from_secs(60);
+
+pub(crate) fn measure(
+    runtime: &tokio::runtime::Runtime,
+    subject: &Subject,
+    report: &mut Report,
+) -> Outcome<()> {
+    if subject.kind == EngineKind::Memory {
+        return Ok(());
+    }
+    let options = subject.options("orderly");
+    let store = Store::open(options.clone())?;
+    runtime.block_on(load(&store, subject.rows, subject.value_bytes))?;
+    let started = Instant::now();
+    while store.stats()?.engine.backlog_count > 0 && started.elapsed() < REST {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Files that stand still while the process runs are what its sudden end leaves behind.
+    copy_directory(
+        &subject.folder.join("orderly"),
+        &subject.folder.join("sudden"),
+    )?;
+    runtime.block_on(store.close())?;
+    drop(store);
+
+    let (store, restart_sudden_ms) = timed_open(subject.options("sudden"))?;
+    if store.recovery() != &Recovery::Unclean {
+        return Err(format!("{:?} after a sudden end", store.recovery()).into());
+    }
+    runtime.block_on(store.close())?;
+    drop(store);
+    let (store, restart_ms) = timed_open(options)?;
+    let disk_bytes = store.stats()?.engine.disk_bytes;
+    report.weights.push(Weight {
+        engine: subject.engine.clone(),
+        value_bytes: subject.value_bytes,
+        rows: subject.rows,
+        disk_bytes,
+        memory_bytes: resident_bytes()?,
+        restart_ms,
+        restart_sudden_ms: Some(restart_sudden_ms),
+    });
+    runtime.block_on(store.close())?;
+    Ok(())
+}
+
+/// Opens a store and says how many milliseconds that took.
+pub(crate) fn timed_open(options: StoreOptions) -> Outcome<(Store, f64)> {
+    let started = Instant::now();
+    let store = Store::open(options)?;
+    Ok((store, started.elapsed().as_secs_f64() * 1e3))
+}
