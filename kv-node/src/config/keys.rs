@@ -413,14 +413,21 @@ pub const ENGINE: Key<Choice> = Key {
 pub const CACHE_BYTES: Key<Whole> = Key {
     section: "storage",
     name: "cache_bytes",
-    meaning: "Memory of the engine's block cache.",
+    meaning: "Memory of the engine's cache of blocks (fjall) or pages (sled).",
     accepts: whole("bytes", MIB, TIB, 64 * MIB),
+};
+/// `storage.memtable_bytes_max`
+pub const MEMTABLE_BYTES_MAX: Key<Whole> = Key {
+    section: "storage",
+    name: "memtable_bytes_max",
+    meaning: "Changes of one keyspace in memory before fjall writes them to a table; with writes faster than the disk, five times that for a moment. Fixed when the data directory is made.",
+    accepts: whole("bytes", MIB, GIB, 32 * MIB),
 };
 /// `storage.journal_bytes_max`
 pub const JOURNAL_BYTES_MAX: Key<Whole> = Key {
     section: "storage",
     name: "journal_bytes_max",
-    meaning: "Disk space of the engine's journal before it is folded into the tables.",
+    meaning: "Disk space of fjall's journals before it folds the oldest into tables; a start after a crash reads this much.",
     accepts: whole("bytes", 64 * MIB, 64 * GIB, 256 * MIB),
 };
 /// `storage.queue_bytes_max`
@@ -429,6 +436,20 @@ pub const QUEUE_BYTES_MAX: Key<Whole> = Key {
     name: "queue_bytes_max",
     meaning: "Bytes that may wait for the next sync; beyond it, writes are refused with a hint when to retry.",
     accepts: whole("bytes", 64 * MIB, 4 * GIB, 128 * MIB),
+};
+/// `storage.queue_requests_max`
+pub const QUEUE_REQUESTS_MAX: Key<Whole> = Key {
+    section: "storage",
+    name: "queue_requests_max",
+    meaning: "Writes that may wait for the next sync; beyond it, they are refused with a hint when to retry.",
+    accepts: whole("requests", 1, 1_000_000, 8_192),
+};
+/// `storage.disk_reserve_bytes`
+pub const DISK_RESERVE_BYTES: Key<Whole> = Key {
+    section: "storage",
+    name: "disk_reserve_bytes",
+    meaning: "Free disk space below which writes are refused until there is room again; deletes and what frees space go on down to a quarter of it. 0 lets the disk run full, which stops the engine.",
+    accepts: whole("bytes", 0, TIB, 256 * MIB),
 };
 
 /// `security.insecure`
@@ -467,8 +488,11 @@ pub static ALL: &[&dyn Documented] = &[
     &ACCEPTABLE_PAUSE_MS,
     &ENGINE,
     &CACHE_BYTES,
+    &MEMTABLE_BYTES_MAX,
     &JOURNAL_BYTES_MAX,
     &QUEUE_BYTES_MAX,
+    &QUEUE_REQUESTS_MAX,
+    &DISK_RESERVE_BYTES,
     &INSECURE,
 ];
 

@@ -107,13 +107,16 @@ impl ClusterFile {
         ]
     }
 
-    fn storage_lines(&self) -> [Line<'_>; 4] {
+    fn storage_lines(&self) -> [Line<'_>; 7] {
         let storage = &self.storage;
         [
             (&keys::ENGINE, quoted(storage.engine)),
             (&keys::CACHE_BYTES, plain(storage.cache_bytes)),
+            (&keys::MEMTABLE_BYTES_MAX, plain(storage.memtable_bytes_max)),
             (&keys::JOURNAL_BYTES_MAX, plain(storage.journal_bytes_max)),
             (&keys::QUEUE_BYTES_MAX, plain(storage.queue_bytes_max)),
+            (&keys::QUEUE_REQUESTS_MAX, plain(storage.queue_requests_max)),
+            (&keys::DISK_RESERVE_BYTES, plain(storage.disk_reserve_bytes)),
         ]
     }
 }

@@ -90,10 +90,16 @@ pub struct StorageSection {
     pub engine: EngineName,
     /// Memory of the block cache.
     pub cache_bytes: u64,
+    /// Changes of one keyspace in memory.
+    pub memtable_bytes_max: u64,
     /// Disk space of the journal.
     pub journal_bytes_max: u64,
     /// Bytes that may wait for the next sync.
     pub queue_bytes_max: u64,
+    /// Writes that may wait for the next sync.
+    pub queue_requests_max: u32,
+    /// Free disk space below which writes are refused.
+    pub disk_reserve_bytes: u64,
 }
 
 /// `[security]`: who may reach the cluster.
@@ -195,8 +201,11 @@ impl StorageSection {
         Self {
             engine: engine.unwrap_or(EngineName::Fjall),
             cache_bytes: section.whole(&keys::CACHE_BYTES).value,
+            memtable_bytes_max: section.whole(&keys::MEMTABLE_BYTES_MAX).value,
             journal_bytes_max: section.whole(&keys::JOURNAL_BYTES_MAX).value,
             queue_bytes_max: section.whole(&keys::QUEUE_BYTES_MAX).value,
+            queue_requests_max: narrow(section.whole(&keys::QUEUE_REQUESTS_MAX)),
+            disk_reserve_bytes: section.whole(&keys::DISK_RESERVE_BYTES).value,
         }
     }
 }
