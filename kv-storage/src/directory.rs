@@ -1,7 +1,7 @@
 //! The house of a durable engine: a directory that one process owns.
 //!
 //! Place: opened by [`crate::Store`] before the engine, released after it.
-//! Shape: `FORMAT` (text: version and engine, with its own checksum), `LOCK` (held while open),
+//! Shape: `FORMAT` (see `crate::format`), `LOCK` (held while open),
 //! `CLEAN` (see `crate::marker`), and one folder named after the engine.
 //! Invariants: 1. owner-only rights. 2. one process at a time. 3. data of a newer version or of
 //! another engine is never touched.
@@ -13,9 +13,8 @@ use std::path::{Path, PathBuf};
 
 use crate::EngineKind;
 use crate::error::OpenError;
+use crate::format::{self, Format};
 
-/// The newest version of the directory's layout that this build knows, and writes.
-const VERSION: u32 = 1;
 const FORMAT: &str = "FORMAT";
 const LOCK: &str = "LOCK";
 const CLEAN: &str = "CLEAN";
@@ -24,30 +23,38 @@ const CLEAN: &str = "CLEAN";
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     path: PathBuf,
-    engine: EngineKind,
+    format: Format,
     existed: bool,
     lock: File,
 }
 
 impl DataDirectory {
-    /// Creates or takes the directory at `path`.
-    pub(crate) fn open(path: &Path, engine: EngineKind) -> Result<Self, OpenError> {
+    /// Creates or takes the directory at `path`. `memtable_bytes` is for a new one; an older one
+    /// keeps what it was made with.
+    pub(crate) fn open(
+        path: &Path,
+        engine: EngineKind,
+        memtable_bytes: u64,
+    ) -> Result<Self, OpenError> {
         create_owner_only(path)?;
         let lock = lock(path)?;
-        let existed = match read_optional(&path.join(FORMAT))? {
-            Some(text) => {
-                check_format(path, &text, engine)?;
-                true
-            }
+        let found = read_optional(&path.join(FORMAT))?;
+        let existed = found.is_some();
+        let format = match found {
+            Some(text) => bring_up(path, &text, engine)?,
             None => {
                 refuse_foreign(path)?;
-                write_durably(path, FORMAT, format_text(engine).as_bytes())?;
-                false
+                let format = Format {
+                    engine,
+                    memtable_bytes,
+                };
+                write_durably(path, FORMAT, format.encode().as_bytes())?;
+                format
             }
         };
         Ok(Self {
             path: path.to_owned(),
-            engine,
+            format,
             existed,
             lock,
         })
@@ -58,9 +65,14 @@ impl DataDirectory {
         self.existed
     }
 
+    /// The bound of a memtable that the directory was made with.
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        self.format.memtable_bytes
+    }
+
     /// The engine's own folder.
     pub(crate) fn engine_path(&self) -> PathBuf {
-        self.path.join(self.engine.name())
+        self.path.join(self.format.engine.name())
     }
 
     /// Takes the marker of an orderly close away, durably, before anything is written.
@@ -89,6 +101,16 @@ impl Drop for DataDirectory {
             tracing::warn!(%error, path = %self.path.display(), "unlocking failed");
         }
     }
+}
+
+/// Reads the page of a directory that was here before, and writes it again if it is an older one.
+fn bring_up(path: &Path, text: &[u8], engine: EngineKind) -> Result<Format, OpenError> {
+    let read = Format::decode(path, text, engine)?;
+    if read.version < format::VERSION {
+        write_durably(path, FORMAT, read.format.encode().as_bytes())?;
+        tracing::info!(path = %path.display(), from = read.version, to = format::VERSION, "the data directory was brought up");
+    }
+    Ok(read.format)
 }
 
 fn create_owner_only(path: &Path) -> Result<(), OpenError> {
@@ -135,53 +157,6 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
                 path: path.to_owned(),
             });
         }
-    }
-    Ok(())
-}
-
-fn format_text(engine: EngineKind) -> String {
-    let body = format!("souk storage\nversion = {VERSION}\nengine = {engine}\n");
-    let sum = crc32fast::hash(body.as_bytes());
-    format!("{body}crc32 = {sum:08x}\n")
-}
-
-fn check_format(path: &Path, text: &[u8], asked: EngineKind) -> Result<(), OpenError> {
-    let bad = |detail: &str| OpenError::Format {
-        path: path.join(FORMAT),
-        detail: detail.to_owned(),
-    };
-    let text = std::str::from_utf8(text).map_err(|_| bad("it is not text"))?;
-    let (body, sum) = text
-        .rsplit_once("crc32 = ")
-        .ok_or_else(|| bad("no checksum"))?;
-    let expected = format!("{:08x}\n", crc32fast::hash(body.as_bytes()));
-    if sum != expected {
-        return Err(bad("the checksum differs"));
-    }
-    let field = |name: &str| {
-        let mut lines = body.lines();
-        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))
-    };
-    let version: u32 = field("version")
-        .and_then(|v| v.parse().ok())
-        .ok_or_else(|| bad("no version"))?;
-    if version > VERSION {
-        let path = path.to_owned();
-        return Err(OpenError::Newer {
-            path,
-            found: version,
-            known: VERSION,
-        });
-    }
-    let found: EngineKind = field("engine")
-        .and_then(|name| name.parse().ok())
-        .ok_or_else(|| bad("no engine"))?;
-    if found != asked {
-        return Err(OpenError::OtherEngine {
-            path: path.to_owned(),
-            found,
-            asked,
-        });
     }
     Ok(())
 }
@@ -235,7 +210,7 @@ mod tests {
     use super::*;
 
     fn open(path: &Path) -> Result<DataDirectory, OpenError> {
-        DataDirectory::open(path, EngineKind::Fjall)
+        DataDirectory::open(path, EngineKind::Fjall, 32 << 20)
     }
 
     #[test]
@@ -284,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_newer_damaged_and_other_data_is_refused() {
+    fn foreign_and_damaged_directories_are_refused() {
         fn check(files: &[(&str, &str)], fits: impl Fn(&OpenError) -> bool) {
             let folder = tempfile::tempdir().expect("folder");
             for (name, text) in files {
@@ -292,41 +267,35 @@ mod tests {
             }
             let error = open(folder.path()).expect_err("refused");
             assert!(fits(&error), "{error}");
+            for (name, text) in files {
+                let now = fs::read_to_string(folder.path().join(name)).expect("read");
+                assert_eq!(now, *text, "it is left as it was");
+            }
         }
-        let sealed =
-            |body: &str| format!("{body}crc32 = {:08x}\n", crc32fast::hash(body.as_bytes()));
         check(&[("letter.txt", "dear")], |e| {
             matches!(e, OpenError::Foreign { .. })
         });
         check(&[("FORMAT", "")], |e| matches!(e, OpenError::Format { .. }));
-        let newer = sealed("souk storage\nversion = 2\nengine = fjall\n");
-        check(&[("FORMAT", &newer)], |e| {
-            matches!(e, OpenError::Newer { found: 2, .. })
-        });
-        let other = sealed("souk storage\nversion = 1\nengine = sled\n");
-        check(&[("FORMAT", &other)], |e| {
-            matches!(
-                e,
-                OpenError::OtherEngine {
-                    found: EngineKind::Sled,
-                    ..
-                }
-            )
-        });
     }
 
+    /// The page is written again in the newest version, and what it says holds for good.
     #[test]
-    fn any_flipped_bit_of_the_format_file_is_seen() {
-        let text = format_text(EngineKind::Fjall).into_bytes();
-        for bit in 0..text.len() * 8 {
-            let mut damaged = text.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                check_format(Path::new(""), &damaged, EngineKind::Fjall).is_err(),
-                "bit {bit}"
+    fn an_older_directory_is_brought_up_once() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join(FORMAT);
+        let first = "souk storage\nversion = 1\nengine = fjall\ncrc32 = 33e30014\n";
+        fs::write(&file, first).expect("write");
+        let usual = 32 << 20;
+        for asked in [usual, 1 << 20] {
+            let directory = DataDirectory::open(folder.path(), EngineKind::Fjall, asked);
+            let directory = directory.expect("an older version");
+            assert_eq!(
+                (directory.existed(), directory.memtable_bytes()),
+                (true, usual)
             );
+            let text = fs::read_to_string(&file).expect("read");
+            assert!(text.contains("version = 2\n"), "{text}");
         }
-        check_format(Path::new(""), &text, EngineKind::Fjall).expect("intact");
     }
 
     #[test]

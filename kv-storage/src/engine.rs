@@ -10,6 +10,7 @@
 
 mod fjall;
 mod fjall_journal;
+mod fjall_manifest;
 mod memory;
 mod memory_disk;
 mod sled;
@@ -108,12 +109,14 @@ pub struct EngineStats {
     pub disk_bytes: u64,
     /// The part of it that is journal.
     pub journal_bytes: u64,
-    /// Cached blocks or pages in memory.
+    /// Cached blocks or pages in memory; of sled its bound, for it does not tell.
     pub cache_bytes: u64,
     /// Changes in memory that are not yet in tables.
     pub memtable_bytes: u64,
     /// Work that waits: memtables to flush and compactions under way.
     pub backlog_count: u64,
+    /// Tables that the fullest keyspace has yet to compact. fjall slows writes down from 20 on.
+    pub compaction_lag_tables: u64,
 }
 
 /// An ordered key-value engine with atomic batches over keyspaces.

@@ -26,7 +26,7 @@
 //! | module | idea |
 //! |---|---|
 //! | `store` | what the node holds: checked reads, submitted writes |
-//! | `lifecycle`, `directory`, `marker`, `recovery` | opening, owning, closing, and what a stop may have cost |
+//! | `lifecycle`, `directory`, `format`, `marker`, `recovery` | opening, owning, closing, and what a stop may have cost |
 //! | `batch`, `frame`, `scan`, `keyspace` | what is written and read |
 //! | `verify`, `gap` | walking over what is stored, past what cannot be read |
 //! | `queue`, `writer`, `gather`, `space` | group commit and its limits |
@@ -37,6 +37,7 @@ mod batch;
 mod directory;
 mod engine;
 mod error;
+mod format;
 mod frame;
 mod gap;
 mod gather;

@@ -39,7 +39,16 @@ pub(crate) fn open(options: StoreOptions) -> Result<(Arc<Shared>, Recovery), Ope
             detail: "it keeps nothing in directories".to_owned(),
         }),
         Place::Directory { path, engine } => {
-            let directory = DataDirectory::open(&path, engine)?;
+            let asked = options.bounds.memtable_bytes;
+            let directory = DataDirectory::open(&path, engine, asked)?;
+            let made = directory.memtable_bytes();
+            if made != asked && engine == EngineKind::Fjall {
+                tracing::warn!(
+                    made,
+                    asked,
+                    "memtables keep the size that the data directory was made with"
+                );
+            }
             open_directory(directory, engine, &options)
         }
         Place::Memory(disk) => open_memory(disk, &options),

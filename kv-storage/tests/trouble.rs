@@ -390,7 +390,8 @@ enum Seen {
     Silent,
 }
 
-fn flip_and_look(source: &Path, file: &Path, at: u64, engine: EngineKind) -> Seen {
+/// A copy of a closed store with one bit of one file flipped.
+fn damaged_copy(source: &Path, file: &Path, at: u64) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
     let copied = Command::new("cp")
         .arg("-r")
@@ -403,6 +404,11 @@ fn flip_and_look(source: &Path, file: &Path, at: u64, engine: EngineKind) -> See
         .path()
         .join(file.strip_prefix(source).expect("inside"));
     flip(&target, at);
+    folder
+}
+
+fn flip_and_look(source: &Path, file: &Path, at: u64, engine: EngineKind) -> Seen {
+    let folder = damaged_copy(source, file, at);
     let opened = std::panic::catch_unwind(|| Store::open(options(folder.path(), engine)));
     let store = match opened {
         Ok(Ok(store)) => store,
@@ -487,6 +493,29 @@ fn flips(engine: EngineKind) {
         }
     }
     assert!(noticed > 6, "{engine}: only {noticed} flips were noticed");
+}
+
+/// The files that decide which of fjall's tables count are checked after any stop, with or without
+/// the note of an orderly close.
+#[test]
+fn a_damaged_list_of_tables_is_noticed_after_a_sudden_stop() {
+    let source = filled(EngineKind::Fjall);
+    fs::remove_file(source.path().join("data/CLEAN")).expect("the stop was not orderly");
+    let records = source.path().join("data/fjall/keyspaces/3");
+    let current = fs::read(records.join("current")).expect("read");
+    let version = u64::from_le_bytes(*current.first_chunk().expect("a version"));
+    for file in [records.join("current"), records.join(format!("v{version}"))] {
+        let bytes = fs::metadata(&file).expect("metadata").len();
+        for sample in 0..6 {
+            let at = bytes * sample / 6;
+            let folder = damaged_copy(source.path(), &file, at);
+            // Refused is noticed as well.
+            if let Ok(store) = Store::open(options(folder.path(), EngineKind::Fjall)) {
+                let is_suspect = matches!(store.recovery(), Recovery::Suspect { .. });
+                assert!(is_suspect, "{}, byte {at}", file.display());
+            }
+        }
+    }
 }
 
 #[test]

@@ -11,14 +11,16 @@
 //! background threads included; of reads, of the reading thread.
 //!
 //! Rates need a quiet machine: a sync takes a fraction of a millisecond, and a thread that has to
-//! wait for a processor behind others takes several. Where there is none, many short rounds at
-//! real-time priority (`chrt -f 10`) help: disturbance only ever adds time, so the best tenth of
-//! the rounds, p90 of their rates, is near to what a quiet machine shows. An engine syncs once for at most as many
-//! writes as there are writers, just as the bare loop does, so an engine that comes out ahead of it
-//! was measured under other conditions; such a run says that it was disturbed.
+//! wait for a processor behind others takes several. Where there is none, many short rounds help:
+//! disturbance only ever adds time, so the best tenth of the rounds, p90 of their rates, is nearest
+//! to what a quiet machine shows. Real-time priority is no way out: engines spin on their locks, and
+//! a spinning real-time thread keeps the one it waits for from running. An engine syncs once for at
+//! most as many writes as there are writers, just as the bare loop does, so an engine that comes out
+//! ahead of it was measured under other conditions; such a run says that it was disturbed.
 
 mod bare;
 mod clock;
+mod own_log;
 mod reads;
 mod report;
 mod restart;
@@ -72,6 +74,8 @@ enum What {
     Writes,
     /// Point reads only, beside the raw engine.
     Reads,
+    /// Groups of writes made durable by the engine, and by a prototype of a log of our own.
+    OwnLog,
     /// Load, then the time to open again, after an orderly close and after a sudden end.
     Restart,
 }
@@ -114,6 +118,10 @@ fn main() -> Outcome<()> {
             }
             if matches!(what, What::All | What::Reads) {
                 reads::measure(&runtime, &subject, &mut report)?;
+            }
+            if what == What::OwnLog {
+                let (seconds, rounds) = (arguments.seconds, arguments.rounds);
+                own_log::measure(&subject, seconds, rounds, &mut report)?;
             }
             if what == What::Restart {
                 restart::measure(&runtime, &subject, &mut report)?;

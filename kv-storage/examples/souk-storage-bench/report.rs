@@ -56,6 +56,8 @@ pub(crate) struct Weight {
     pub(crate) value_bytes: usize,
     pub(crate) rows: u64,
     pub(crate) disk_bytes: u64,
+    /// Most bytes of journals seen while loading, where that was watched.
+    pub(crate) journal_peak_bytes: Option<u64>,
     pub(crate) memory_bytes: u64,
     pub(crate) restart_ms: f64,
     /// On files as a sudden end leaves them, where that was measured.
@@ -146,9 +148,9 @@ impl Report {
             return;
         }
         println!(
-            "\n| engine | value bytes | rows | disk MiB | resident MiB | restart ms | after a sudden end |"
+            "\n| engine | value bytes | rows | disk MiB | journal peak MiB | resident MiB | restart ms | after a sudden end |"
         );
-        println!("|---|---:|---:|---:|---:|---:|---:|");
+        println!("|---|---:|---:|---:|---:|---:|---:|---:|");
         for weight in &self.weights {
             let Weight {
                 engine,
@@ -158,11 +160,15 @@ impl Report {
                 ..
             } = weight;
             let (disk, memory) = (weight.disk_bytes >> 20, weight.memory_bytes >> 20);
-            let sudden = weight
-                .restart_sudden_ms
-                .map_or("–".to_owned(), |ms| format!("{ms:.0}"));
+            let or_dash = |text: Option<String>| text.unwrap_or("–".to_owned());
+            let journal = weight
+                .journal_peak_bytes
+                .map(|bytes| (bytes >> 20).to_string());
+            let journal = or_dash(journal);
+            let sudden = weight.restart_sudden_ms.map(|ms| format!("{ms:.0}"));
+            let sudden = or_dash(sudden);
             println!(
-                "| {engine} | {value_bytes} | {rows} | {disk} | {memory} | {restart_ms:.0} | {sudden} |"
+                "| {engine} | {value_bytes} | {rows} | {disk} | {journal} | {memory} | {restart_ms:.0} | {sudden} |"
             );
         }
     }
@@ -195,6 +201,7 @@ impl Report {
                 "value_bytes": weight.value_bytes,
                 "rows": weight.rows,
                 "disk_bytes": weight.disk_bytes,
+                "journal_peak_bytes": weight.journal_peak_bytes,
                 "resident_bytes": weight.memory_bytes,
                 "restart_ms": weight.restart_ms,
                 "restart_sudden_ms": weight.restart_sudden_ms,

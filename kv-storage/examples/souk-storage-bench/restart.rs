@@ -8,6 +8,8 @@ use crate::report::{Report, Weight, resident_bytes};
 use crate::rows::load;
 use crate::{Outcome, Subject, copy_directory};
 
+/// How often the journals are looked at.
+const GLANCE: Duration = Duration::from_millis(20);
 /// Time that the engine's background work is given to come to rest before its files are copied.
 const REST: Duration = Duration::from_secs(60);
 
@@ -21,7 +23,8 @@ pub(crate) fn measure(
     }
     let options = subject.options("orderly");
     let store = Store::open(options.clone())?;
-    runtime.block_on(load(&store, subject.rows, subject.value_bytes))?;
+    let watched = runtime.block_on(watch_journal(&store, subject));
+    let journal_peak_bytes = watched?;
     let started = Instant::now();
     while store.stats()?.engine.backlog_count > 0 && started.elapsed() < REST {
         std::thread::sleep(Duration::from_millis(100));
@@ -47,12 +50,25 @@ pub(crate) fn measure(
         value_bytes: subject.value_bytes,
         rows: subject.rows,
         disk_bytes,
+        journal_peak_bytes: Some(journal_peak_bytes),
         memory_bytes: resident_bytes()?,
         restart_ms,
         restart_sudden_ms: Some(restart_sudden_ms),
     });
     runtime.block_on(store.close())?;
     Ok(())
+}
+
+/// Loads every row; says how long the journals were at most, seen every few milliseconds.
+async fn watch_journal(store: &Store, subject: &Subject) -> Outcome<u64> {
+    let mut loaded = std::pin::pin!(load(store, subject.rows, subject.value_bytes));
+    let mut peak = 0;
+    loop {
+        match tokio::time::timeout(GLANCE, &mut loaded).await {
+            Ok(loaded) => return loaded.map(|()| peak),
+            Err(_) => peak = peak.max(store.stats()?.engine.journal_bytes),
+        }
+    }
 }
 
 /// Opens a store and says how many milliseconds that took.

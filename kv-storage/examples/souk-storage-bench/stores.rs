@@ -50,6 +50,7 @@ pub(crate) async fn measure(subject: &Subject, report: &mut Report) -> Outcome<(
         value_bytes: subject.value_bytes,
         rows: subject.rows,
         disk_bytes,
+        journal_peak_bytes: None,
         memory_bytes,
         restart_ms,
         restart_sudden_ms: None,

@@ -5,7 +5,8 @@
 //! readable; that order is fjall's own, so reads need no help from us.
 //! Traps: 1. two changes of one key in one batch get one sequence number, hence the merged,
 //! unique list. 2. a journal that is damaged in the middle is cut off there in silence; we read
-//! it first (`super::fjall_journal`). 3. `Keyspace::range` shows the newest state of each row;
+//! it first (`super::fjall_journal`), and the lists of tables, whose checksums fjall does not compare
+//! (`super::fjall_manifest`). 3. `Keyspace::range` shows the newest state of each row;
 //! scans take a snapshot instead.
 //! Not here: group commit (`crate::writer`); fjall has none.
 
@@ -16,8 +17,8 @@ use fjall::{
     CompressionType, Database, Keyspace as Tree, KeyspaceCreateOptions, PersistMode, Readable,
 };
 
-use super::fjall_journal;
 use super::{Engine, EngineError, EngineFindings, EngineKind, EngineStats, Persist, RowVisitor};
+use super::{fjall_journal, fjall_manifest};
 use crate::batch::Change;
 use crate::options::Bounds;
 use crate::{KeyRange, Keyspace};
@@ -31,8 +32,11 @@ pub struct FjallEngine {
 impl FjallEngine {
     /// Opens or creates the database in `path`, and says what its journals looked like before.
     pub(crate) fn open(path: &Path, bounds: &Bounds) -> Result<(Self, EngineFindings), String> {
+        // Both look at every file: the second may have more to log.
+        let manifest = fjall_manifest::inspect(path)?;
+        let journal = fjall_journal::inspect(path)?;
         let findings = EngineFindings {
-            suspicion: fjall_journal::inspect(path)?,
+            suspicion: manifest.or(journal),
         };
         let database = Database::builder(path)
             .cache_size(bounds.cache_bytes)
@@ -123,6 +127,7 @@ impl Engine for FjallEngine {
             memtable_bytes: self.database.write_buffer_size(),
             backlog_count: (self.database.outstanding_flushes()
                 + self.database.active_compactions()) as u64,
+            compaction_lag_tables: self.trees.iter().map(waiting_tables).max().unwrap_or(0),
         }
     }
 
@@ -131,6 +136,11 @@ impl Engine for FjallEngine {
             .persist(PersistMode::SyncAll)
             .map_err(engine_error)
     }
+}
+
+/// New tables lie in level 0 until they are compacted.
+fn waiting_tables(tree: &Tree) -> u64 {
+    tree.l0_table_count() as u64
 }
 
 fn engine_error(error: fjall::Error) -> EngineError {
