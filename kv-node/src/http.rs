@@ -71,6 +71,11 @@ async fn metrics(State(core): State<Arc<NodeCore>>) -> impl IntoResponse {
         metrics::gauge!("souk_disk_bytes").set(stats.engine.disk_bytes as f64);
         metrics::gauge!("souk_journal_bytes").set(stats.engine.journal_bytes as f64);
         metrics::gauge!("souk_memtable_bytes").set(stats.engine.memtable_bytes as f64);
+        metrics::gauge!("souk_cache_bytes").set(stats.engine.cache_bytes as f64);
+        metrics::gauge!("souk_compaction_lag_tables")
+            .set(stats.engine.compaction_lag_tables as f64);
+        metrics::gauge!("souk_storage_backlog_count").set(stats.engine.backlog_count as f64);
+        metrics::gauge!("souk_storage_queue_requests").set(stats.queue_requests as f64);
         metrics::gauge!("souk_storage_queue_bytes").set(stats.queue_bytes as f64);
     }
     let may_vote = u8::from(core.members.voice() == Voice::Sure);

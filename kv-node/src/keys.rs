@@ -164,6 +164,13 @@ pub(crate) fn partition_of_record(store_key: &[u8]) -> Option<PartitionId> {
     Some(PartitionId(u16::from_be_bytes(*partition).into()))
 }
 
+/// The bucket of a record key; `None` when it is none.
+pub(crate) fn bucket_of_record(store_key: &[u8]) -> Option<BucketId> {
+    let (prefix, _) = split_record(store_key)?;
+    let bucket = prefix[PARTITION_BYTES..].first_chunk::<BUCKET_BYTES>()?;
+    Some(BucketId(u32::from_be_bytes(*bucket)))
+}
+
 /// The first key behind every key that begins with `prefix`; `None` when there is none.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
     let keep = prefix.iter().rposition(|byte| *byte != u8::MAX)?;

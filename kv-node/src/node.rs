@@ -394,6 +394,7 @@ impl Parts<'_> {
                 member.grpc_address.clone(),
             )
         }));
+        let durabilities = catalogue.durabilities();
         let cluster = Arc::new(Cluster::new(
             identity.node,
             environment,
@@ -402,7 +403,12 @@ impl Parts<'_> {
             HealthBoard::new(&config.failure_detection),
             peers,
         ));
-        let records = Records::new(store.clone(), Arc::clone(&guards), Arc::clone(&mint));
+        let records = Records::new(
+            store.clone(),
+            Arc::clone(&guards),
+            Arc::clone(&mint),
+            durabilities,
+        );
         let records = Arc::new(records);
         let hints = HintSpace::open(store.clone(), Arc::clone(&guards), limits.hints_bytes_max)?;
         let hints = Arc::new(hints);
@@ -510,13 +516,19 @@ fn store_options(config: &ClusterFile, engine: EngineName, data: PathBuf) -> Sto
         EngineName::Sled => StoreOptions::directory(data, EngineKind::Sled),
         EngineName::Memory => StoreOptions::memory(MemoryDisk::default()),
     };
+    let disk_reserve_bytes = match engine {
+        EngineName::Fjall | EngineName::Sled => storage.disk_reserve_bytes,
+        EngineName::Memory => options.disk_reserve_bytes,
+    };
     StoreOptions {
         bounds: Bounds {
             cache_bytes: storage.cache_bytes,
+            memtable_bytes: storage.memtable_bytes_max,
             journal_bytes: storage.journal_bytes_max,
-            ..options.bounds.clone()
         },
+        queue_requests_max: storage.queue_requests_max as usize,
         queue_bytes_max: storage.queue_bytes_max,
+        disk_reserve_bytes,
         ..options
     }
 }

@@ -253,6 +253,10 @@ fn same(wanted: &BucketConfig, found: BucketConfig) -> Result<(BucketConfig, boo
             ("ttl_ms", bucket.ttl_ms),
             ("value_bytes_max", bucket.value_bytes_max.into()),
             ("siblings_max", bucket.siblings_max.into()),
+            (
+                "durability_interval_ms",
+                bucket.durability_interval_ms.into(),
+            ),
         ]
     };
     let differing: Vec<String> = numbers(wanted)

@@ -1,5 +1,8 @@
 //! `souk admin bucket`: buckets and their settings.
 
+use std::fmt;
+use std::str::FromStr;
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value as Json, json};
 use souk_kv_client::{BucketConfig, BucketMode};
@@ -20,7 +23,8 @@ pub(crate) enum BucketCommand {
     #[command(after_help = "Example:
   souk admin bucket create notes
   souk admin bucket create seats --mode register
-  souk admin bucket create carts --write-floor 1")]
+  souk admin bucket create carts --write-floor 1
+  souk admin bucket create views --mode lww --durability interval:50ms")]
     Create(CreateArgs),
     /// List all buckets.
     #[command(after_help = "Example:\n  souk admin bucket list --json | jq -r '.[].name'")]
@@ -44,6 +48,39 @@ pub(crate) enum Mode {
     Lww,
     /// Linearizable conditional writes.
     Register,
+}
+
+/// When an acknowledged write is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Durability {
+    /// 0 is before the answer.
+    interval_ms: u32,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.interval_ms {
+            0 => f.write_str("synced"),
+            ms => write!(f, "interval:{ms}ms"),
+        }
+    }
+}
+
+impl FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "synced" {
+            return Ok(Self { interval_ms: 0 });
+        }
+        let number = text
+            .strip_prefix("interval:")
+            .and_then(|interval| interval.strip_suffix("ms"));
+        match number.and_then(|number| number.parse().ok()) {
+            Some(interval_ms) if interval_ms > 0 => Ok(Self { interval_ms }),
+            _ => Err("use `synced`, or `interval:50ms` with 1 to 10000 ms".to_owned()),
+        }
+    }
 }
 
 /// Name and settings of a new bucket.
@@ -75,6 +112,10 @@ pub(crate) struct CreateArgs {
     /// Most concurrent values of one key; 100 when left out.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     siblings_max: u32,
+    /// When an acknowledged write is on disk: `synced` before the answer, `interval:50ms` at most 50 ms
+    /// after it; a power cut may then lose the last 50 ms. Not for registers.
+    #[arg(long, default_value = "synced", value_name = "synced|interval:MS")]
+    durability: Durability,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -97,6 +138,7 @@ impl CreateArgs {
             ttl_ms: self.ttl_ms,
             value_bytes_max: self.value_bytes_max,
             siblings_max: self.siblings_max,
+            durability_interval_ms: self.durability.interval_ms,
         }
     }
 }
@@ -185,6 +227,7 @@ async fn show_one(name: &str, common: &CommonArgs, cluster: &ClusterArgs) -> Res
         ("ttl_ms", bucket.ttl_ms.to_string()),
         ("value_bytes_max", number_or_usual(bucket.value_bytes_max)),
         ("siblings_max", number_or_usual(bucket.siblings_max)),
+        ("durability", durability(bucket).to_string()),
     ];
     show::table(
         ["setting", "value"],
@@ -198,6 +241,12 @@ fn number_or_usual(number: u32) -> String {
         "-".to_owned()
     } else {
         number.to_string()
+    }
+}
+
+fn durability(bucket: &BucketConfig) -> Durability {
+    Durability {
+        interval_ms: bucket.durability_interval_ms,
     }
 }
 
@@ -222,5 +271,6 @@ fn bucket_json(bucket: &BucketConfig) -> Json {
         "ttl_ms": bucket.ttl_ms,
         "value_bytes_max": bucket.value_bytes_max,
         "siblings_max": bucket.siblings_max,
+        "durability": durability(bucket).to_string(),
     })
 }

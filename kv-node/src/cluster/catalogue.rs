@@ -17,6 +17,7 @@ use souk_kv_storage::{Keyspace, StorageError, Store, WriteBatch};
 use souk_ring::ReplicasN;
 use tracing::warn;
 
+use super::durability::{Durabilities, INTERVAL_MS_MAX, interval};
 use crate::{
     error::RequestError,
     keys::{self, BucketId},
@@ -62,6 +63,8 @@ pub(crate) struct Bucket {
     pub(crate) ttl_ms: u64,
     pub(crate) value_bytes_max: u32,
     pub(crate) siblings_max: u32,
+    /// How long a write may be acknowledged before it is on disk; 0 is not at all.
+    pub(crate) durability_interval_ms: u32,
 }
 
 impl Bucket {
@@ -110,6 +113,21 @@ impl Bucket {
                 "register buckets always use majorities and keep rows until they are deleted: leave out read_quorum, write_quorum, write_floor and ttl_ms",
             ));
         }
+        if mode == Mode::Register && config.durability_interval_ms > 0 {
+            return Err(invalid(
+                &config.name,
+                "register buckets are always synced, for an acceptor that forgets a vote breaks its promise: leave out durability_interval_ms",
+            ));
+        }
+        let durability_interval_ms = config.durability_interval_ms;
+        if durability_interval_ms > INTERVAL_MS_MAX {
+            return Err(invalid(
+                &config.name,
+                format_args!(
+                    "durability_interval_ms is {durability_interval_ms}: choose 1 to {INTERVAL_MS_MAX}, or 0 to be on disk before the answer"
+                ),
+            ));
+        }
         let value_bytes_max = or_default(config.value_bytes_max, VALUE_BYTES_MAX_DEFAULT);
         if value_bytes_max > VALUE_BYTES_MAX {
             return Err(invalid(
@@ -126,6 +144,7 @@ impl Bucket {
             ttl_ms: config.ttl_ms,
             value_bytes_max,
             siblings_max: or_default(config.siblings_max, SIBLINGS_MAX_DEFAULT),
+            durability_interval_ms,
         })
     }
 
@@ -172,6 +191,7 @@ impl Bucket {
             ttl_ms: self.ttl_ms,
             value_bytes_max: self.value_bytes_max,
             siblings_max: self.siblings_max,
+            durability_interval_ms: self.durability_interval_ms,
         }
     }
 }
@@ -212,6 +232,7 @@ pub(crate) struct Catalogue {
     store: Store,
     copies: ReplicasN,
     seen: ArcSwap<Seen>,
+    durabilities: Durabilities,
 }
 
 impl Catalogue {
@@ -221,6 +242,7 @@ impl Catalogue {
             store,
             copies,
             seen: ArcSwap::default(),
+            durabilities: Durabilities::default(),
         };
         match catalogue.store.get(Keyspace::Meta, keys::META_CATALOGUE) {
             Ok(None) => {}
@@ -248,6 +270,11 @@ impl Catalogue {
     /// Every bucket seen.
     pub(crate) fn all(&self) -> Vec<Arc<Bucket>> {
         self.seen.load().by_name.values().cloned().collect()
+    }
+
+    /// How durable the buckets are; what is handed out here follows the catalogue.
+    pub(crate) fn durabilities(&self) -> Durabilities {
+        self.durabilities.clone()
     }
 
     pub(crate) fn to_wire(&self) -> store::Catalogue {
@@ -295,6 +322,14 @@ impl Catalogue {
                 Arc::clone(current)
             }
         });
+        // A bucket never changes under its id, so whoever comes last here is right, or lacks a bucket
+        // until the next change, and what is lacking is synced.
+        let newest = self.seen.load();
+        let intervals = newest
+            .by_name
+            .values()
+            .filter_map(|bucket| Some((bucket.id, interval(bucket.durability_interval_ms)?)));
+        self.durabilities.replace(intervals.collect());
     }
 }
 
@@ -372,5 +407,19 @@ mod tests {
         let two = Bucket::new(&two, three()).expect("one that exists is served");
         let error = two.check_copies(three()).expect_err("it is too few");
         assert!(error.to_string().contains("choose 3 to 3"), "{error}");
+        check(
+            BucketConfig {
+                durability_interval_ms: 50,
+                ..config("stock", BucketMode::Register)
+            },
+            "always synced",
+        );
+        check(
+            BucketConfig {
+                durability_interval_ms: 10_001,
+                ..config("views", BucketMode::Lww)
+            },
+            "choose 1 to 10000",
+        );
     }
 }

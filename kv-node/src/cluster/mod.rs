@@ -5,6 +5,7 @@
 //! about ownership, which is the layout's.
 
 mod catalogue;
+mod durability;
 mod health;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use souk_ring::{Layout, NodeId};
 use tokio::time::Instant;
 
 pub(crate) use catalogue::{Bucket, Catalogue, Mode};
+pub(crate) use durability::Durabilities;
 pub(crate) use health::HealthBoard;
 
 use crate::{

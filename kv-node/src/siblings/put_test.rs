@@ -16,11 +16,12 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::{
     clock::{Environment, WallClock},
-    cluster::{Bucket, Catalogue, Cluster, HealthBoard},
+    cluster::{Bucket, Catalogue, Cluster, Durabilities, HealthBoard},
     config::ClusterFile,
     governor::Governor,
     guard::KeyGuards,
     hint::HintSpace,
+    keys::BucketId,
     mint::Mint,
     peer::Peers,
     siblings::{RecordPlace, Records, WriteRequest, prepare::RECORD_BYTES_MAX},
@@ -48,6 +49,7 @@ struct Bench {
     clock: Arc<Hands>,
     mint: Arc<Mint>,
     records: Arc<Records>,
+    durabilities: Durabilities,
     coordinator: Coordinator,
     layout: Arc<Layout>,
 }
@@ -72,7 +74,13 @@ impl Bench {
         let own = layout.partitions_of(node);
         let mint = Mint::open(store.clone(), own, environment.clone()).await;
         let mint = Arc::new(mint.expect("the disk takes it"));
-        let records = Records::new(store.clone(), Arc::clone(&guards), Arc::clone(&mint));
+        let durabilities = Durabilities::default();
+        let records = Records::new(
+            store.clone(),
+            Arc::clone(&guards),
+            Arc::clone(&mint),
+            durabilities.clone(),
+        );
         let records = Arc::new(records);
         let hints = HintSpace::open(store.clone(), guards, 1 << 20).expect("nothing to count");
         let cluster = Cluster::new(
@@ -98,6 +106,7 @@ impl Bench {
             clock,
             mint,
             records,
+            durabilities,
             coordinator,
             layout,
         }
@@ -395,4 +404,38 @@ async fn a_lot_takes_what_it_can_and_says_what_it_cannot() {
         let record = a.records.read(key).expect("it can be read");
         assert_eq!(!record.is_empty(), taken);
     }
+}
+
+/// A synced bucket keeps what it acknowledged over a power cut. One with an interval may not, and the actor
+/// that named it never speaks again.
+#[tokio::test(start_paused = true)]
+async fn an_interval_may_cost_the_last_writes_and_costs_the_actor() {
+    let mut lost = 0;
+    let coordinator = Bench::new(0).await;
+    coordinator.put("tea").await.expect("the floor is one");
+    for (seed, is_synced) in (0..8).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let bench = Bench::new(1).await;
+        if !is_synced {
+            let interval = Duration::from_secs(10);
+            bench.durabilities.replace([(BucketId(1), interval)].into());
+        }
+        let before = bench.actor().await;
+        bench.merge(&coordinator).await;
+        bench.disk.crash(seed);
+        let store = Store::open(StoreOptions::memory(bench.disk.clone())).expect("it opens");
+        let place = bench.place(BucketMode::Siblings);
+        let stored = store.get(Keyspace::Records, &place.store_key);
+        let is_lost = stored.expect("it can be read").is_none();
+        assert!(!(is_synced && is_lost), "an acknowledged write is gone");
+        lost += u32::from(is_lost);
+        Mint::forget_unless_clean(&store).await.expect("it can");
+        let random = StdRng::seed_from_u64(1_000 + seed);
+        let environment = Environment::new(Arc::clone(&bench.clock) as Arc<dyn WallClock>, random);
+        let node = bench.layout.members().keys().nth(1);
+        let own = bench.layout.partitions_of(*node.expect("three members"));
+        let mint = Mint::open(store, own, environment).await.expect("it opens");
+        let after = mint.actor(place.group.partition).await.expect("it has one");
+        assert_ne!(after, Some(before));
+    }
+    assert!(lost > 0, "no power cut took anything");
 }

@@ -1,6 +1,7 @@
 //! This node's copies of records.
 //!
-//! Invariants: 1. what is on disk only grows in the order of merging. 2. an answer follows the sync.
+//! Invariants: 1. what is on disk only grows in the order of merging. 2. an answer follows the sync, in
+//! `interval` buckets the hand-over to the operating system.
 //! 3. before anything is written over a damaged record, its vnode has a new actor on disk: the old one
 //! may have written what was damaged, and would from then on claim to have seen it.
 
@@ -18,6 +19,7 @@ use souk_ring::PartitionId;
 use tracing::warn;
 
 use crate::{
+    cluster::Durabilities,
     error::RequestError,
     guard::{KeyGuard, KeyGuards},
     keys,
@@ -35,6 +37,7 @@ pub(crate) struct Records {
     store: Store,
     guards: Arc<KeyGuards>,
     mint: Arc<Mint>,
+    durabilities: Durabilities,
 }
 
 /// A record as it lies here, read under its guard.
@@ -88,11 +91,17 @@ pub(crate) struct LocalRow {
 }
 
 impl Records {
-    pub(crate) fn new(store: Store, guards: Arc<KeyGuards>, mint: Arc<Mint>) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        guards: Arc<KeyGuards>,
+        mint: Arc<Mint>,
+        durabilities: Durabilities,
+    ) -> Self {
         Self {
             store,
             guards,
             mint,
+            durabilities,
         }
     }
 
@@ -137,10 +146,13 @@ impl Records {
         for (store_key, record) in records {
             batch.put(Keyspace::Records, store_key, record);
         }
-        self.store.submit(match space {
+        let keys = batch.changes().iter().map(|change| &change.key[..]);
+        let durability = self.durabilities.of_records(keys);
+        let batch = match space {
             Space::Ordinary => batch,
             Space::Reserve => batch.using_reserve(),
-        })
+        };
+        self.store.submit_with(batch, durability)
     }
 
     /// A page of a partition's records behind a store key, for a learner. What is damaged here is left out: the
