@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use souk_kv_storage::{EngineKind, Recovery, Store, StoreOptions};
 
-use crate::report::{Report, Weight, resident_bytes};
+use crate::clock::Clock;
+use crate::report::{Opening, Report, Weight, resident_bytes};
 use crate::rows::load;
 use crate::{Outcome, Subject, copy_directory};
 
@@ -37,13 +38,13 @@ pub(crate) fn measure(
     runtime.block_on(store.close())?;
     drop(store);
 
-    let (store, restart_sudden_ms) = timed_open(subject.options("sudden"))?;
+    let (store, restart_sudden) = timed_open(subject.options("sudden"))?;
     if store.recovery() != &Recovery::Unclean {
         return Err(format!("{:?} after a sudden end", store.recovery()).into());
     }
     runtime.block_on(store.close())?;
     drop(store);
-    let (store, restart_ms) = timed_open(options)?;
+    let (store, restart) = timed_open(options)?;
     let disk_bytes = store.stats()?.engine.disk_bytes;
     report.weights.push(Weight {
         engine: subject.engine.clone(),
@@ -52,8 +53,8 @@ pub(crate) fn measure(
         disk_bytes,
         journal_peak_bytes: Some(journal_peak_bytes),
         memory_bytes: resident_bytes()?,
-        restart_ms,
-        restart_sudden_ms: Some(restart_sudden_ms),
+        restart,
+        restart_sudden: Some(restart_sudden),
     });
     runtime.block_on(store.close())?;
     Ok(())
@@ -71,9 +72,13 @@ async fn watch_journal(store: &Store, subject: &Subject) -> Outcome<u64> {
     }
 }
 
-/// Opens a store and says how many milliseconds that took.
-pub(crate) fn timed_open(options: StoreOptions) -> Outcome<(Store, f64)> {
-    let started = Instant::now();
+/// Opens a store and says what that took.
+pub(crate) fn timed_open(options: StoreOptions) -> Outcome<(Store, Opening)> {
+    let clock = Clock::start();
     let store = Store::open(options)?;
-    Ok((store, started.elapsed().as_secs_f64() * 1e3))
+    let opening = Opening {
+        ms: clock.elapsed().as_secs_f64() * 1e3,
+        cpu_ms: clock.cpu().as_secs_f64() * 1e3,
+    };
+    Ok((store, opening))
 }

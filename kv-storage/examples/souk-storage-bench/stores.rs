@@ -42,7 +42,7 @@ pub(crate) async fn measure(subject: &Subject, report: &mut Report) -> Outcome<(
     phase("overwrite three times", &clock, 3 * subject.rows);
     let memory_bytes = resident_bytes()?;
     store.close().await?;
-    let (store, restart_ms) = timed_open(options)?;
+    let (store, restart) = timed_open(options)?;
     let disk_bytes = store.stats()?.engine.disk_bytes;
     store.close().await?;
     report.weights.push(Weight {
@@ -52,8 +52,8 @@ pub(crate) async fn measure(subject: &Subject, report: &mut Report) -> Outcome<(
         disk_bytes,
         journal_peak_bytes: None,
         memory_bytes,
-        restart_ms,
-        restart_sudden_ms: None,
+        restart,
+        restart_sudden: None,
     });
     Ok(())
 }
