@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, Report, SourceCode};
+use souk_inventory::StockId;
+use souk_inventory::store::StockStoreError;
 use souk_kv_client::{ClientError, ErrorCode, Outcome, RequestError};
 use souk_kv_node::config::{Address, ConfigError, InvalidFile, Problem};
 
@@ -103,6 +105,17 @@ pub(crate) enum Failure {
         /// Increments whose answer never came.
         unknown: u64,
     },
+    /// The units of `bench reserve-hot` do not add up.
+    #[error("{problem} in stock {stock}; this is a bug of the store: please report it")]
+    BenchStock {
+        /// The stock.
+        stock: StockId,
+        /// What does not add up.
+        problem: String,
+    },
+    /// A stock of `bench reserve-hot` could not be filled or read.
+    #[error(transparent)]
+    Stock(#[from] StockStoreError),
     /// A host has no address.
     #[error("cannot find the host of {address}; change it in the cluster file")]
     Unresolved {
@@ -153,7 +166,12 @@ impl Failure {
             Self::Runtime { .. }
             | Self::Client(_)
             | Self::Siblings { .. }
-            | Self::BenchCheck { .. } => Exit::Failed,
+            | Self::BenchCheck { .. }
+            | Self::BenchStock { .. } => Exit::Failed,
+            Self::Stock(error) => match error.outcome() {
+                Outcome::Unknown => Exit::Unknown,
+                Outcome::Applied | Outcome::NotApplied => Exit::Failed,
+            },
             Self::Node(_) | Self::Shop(_) | Self::Provider(_) | Self::Import(_) | Self::Up(_) => {
                 Exit::Failed
             }

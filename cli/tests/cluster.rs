@@ -228,6 +228,7 @@ fn bench_counts_what_it_does(place: &Place) {
         "ycsb-b",
         "cas-spread",
         "cas-hot",
+        "reserve-hot",
     ] {
         let short = [
             "--time",
@@ -239,7 +240,7 @@ fn bench_counts_what_it_does(place: &Place) {
             "--keys",
             "40",
         ];
-        let arguments = [&["bench", "--workload", workload, "--json"], &short[..]].concat();
+        let arguments = [&["bench", workload, "--json"], &short[..]].concat();
         let report = place.run(&arguments).json();
         assert_eq!(
             (&report["workload"], &report["clients"]),
@@ -263,6 +264,23 @@ fn bench_counts_what_it_does(place: &Place) {
             "0",
         ])
         .holds(0, &["ops/s", "p99.9 ms", "unknown"]);
+    // More reservations than units: the stocks are sold out one after another, and counted.
+    place
+        .run(&[
+            "bench",
+            "reserve-hot",
+            "--units",
+            "3",
+            "--holds",
+            "20",
+            "--clients",
+            "8",
+            "--time",
+            "1",
+            "--warm-up",
+            "0",
+        ])
+        .holds(0, &["reserve-hot", "with the next stock"]);
 }
 
 #[test]

@@ -10,9 +10,7 @@ use futures::future::BoxFuture;
 use souk_inventory::store::{
     ClientStock, StockBucket, StockStore, StockStoreError, StockStoreOptions,
 };
-use souk_inventory::{
-    Centre, Sku, StockAnswer, StockCommand, StockCounts, StockError, StockId, Summary,
-};
+use souk_inventory::{Centre, Sku, StockAnswer, StockCommand, StockCounts, StockError, StockId};
 use souk_kv_client::Client;
 
 use crate::buckets::STOCK;
@@ -95,9 +93,8 @@ impl<B: StockBucket> Stocks for StockShelf<B> {
         sku: &'a ProductId,
     ) -> BoxFuture<'a, Result<Option<StockCounts>, StockFault>> {
         Box::pin(async move {
-            let summary = self.store.summary(&self.id(sku)?).await;
-            let summary = summary.map_err(|error| fault("read the stock", error))?;
-            Ok((summary != Summary::default()).then_some(summary.counts))
+            let counts = self.store.total(&self.id(sku)?).await;
+            counts.map_err(|error| fault("read the stock", error))
         })
     }
 

@@ -1,7 +1,7 @@
 //! What can be asked of a stock.
 //!
 //! Place: pure; the input of [`crate::plan()`].
-//! Invariants: 1. every command but the sweep names exactly one row beside the summary, so its cost does not grow with
+//! Invariants: 1. every command but split, clearing and sweep names exactly one row beside the summary, so its cost does not grow with
 //! the stock. 2. the id in that row makes the command count once: the same id with the same content is answered again,
 //! with another content it is refused.
 //! Not here: what each one does (`crate::plan`).
@@ -118,6 +118,25 @@ pub enum StockCommand {
         /// The transfer.
         transfer_id: TransferId,
     },
+    /// Divides a stock that remembers no reservation into so many shards, itself being the first; once.
+    Split {
+        /// How many, 2 to [`crate::SHARDS_MAX`].
+        shards: u8,
+    },
+    /// Sends a reservation that this shard has too few units for to another one, and remembers where.
+    PassOn {
+        /// The reservation.
+        reservation_id: ReservationId,
+        /// The number of the shard that it is sent to.
+        to: u8,
+        /// When the hold would have run out, in Unix milliseconds: no Reserve is taken later.
+        expires_unix_ms: u64,
+    },
+    /// Clears away outbox rows up to and with this number, at most [`crate::OUTBOX_CLEAR_MAX`] of them.
+    ClearOutbox {
+        /// The last row that the reader has handled.
+        through: u64,
+    },
     /// Releases holds that ran out, as every write does; for a stock that nobody writes to.
     Sweep,
 }
@@ -129,6 +148,7 @@ impl StockCommand {
             Self::Reserve { reservation_id, .. }
             | Self::Confirm { reservation_id, .. }
             | Self::Release { reservation_id }
+            | Self::PassOn { reservation_id, .. }
             | Self::Cancel { reservation_id, .. }
             | Self::Ship { reservation_id, .. } => Some(RowKey::Hold(*reservation_id)),
             Self::Receive { command_id, .. }
@@ -141,7 +161,7 @@ impl StockCommand {
             Self::TransferOut { transfer_id, .. }
             | Self::TransferIn { transfer_id, .. }
             | Self::TransferArrived { transfer_id } => Some(RowKey::Transfer(*transfer_id)),
-            Self::Sweep => None,
+            Self::Split { .. } | Self::ClearOutbox { .. } | Self::Sweep => None,
         }
     }
 }

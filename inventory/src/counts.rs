@@ -68,6 +68,17 @@ impl StockCounts {
         self.available + self.reserved + self.allocated + self.damaged
     }
 
+    /// Both together, compartment by compartment.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            available: self.available.saturating_add(other.available),
+            reserved: self.reserved.saturating_add(other.reserved),
+            allocated: self.allocated.saturating_add(other.allocated),
+            damaged: self.damaged.saturating_add(other.damaged),
+            in_transit: self.in_transit.saturating_add(other.in_transit),
+        }
+    }
+
     /// The units of one compartment.
     pub fn get(&self, compartment: Compartment) -> u64 {
         match compartment {
@@ -146,6 +157,16 @@ impl Movement {
     /// The change of one compartment.
     pub fn get(&self, compartment: Compartment) -> i64 {
         self.0[compartment.index()]
+    }
+
+    /// Both changes together.
+    pub fn plus(&self, other: &Self) -> Self {
+        // Sums of movements that were possible stay far within the range.
+        let mut sum = *self;
+        for (total, change) in sum.0.iter_mut().zip(other.0) {
+            *total = total.saturating_add(change);
+        }
+        sum
     }
 
     fn with(mut self, compartment: Compartment, change: i64) -> Self {

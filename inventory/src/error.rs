@@ -112,6 +112,30 @@ pub enum StockError {
         /// The reservation.
         reservation_id: ReservationId,
     },
+    /// What: a reservation came to the first shard of a split stock, which is not its home. Mend: send it to the shard
+    /// that [`crate::home_shard`] names; [`crate::store`] does so by itself.
+    #[error(
+        "the stock is split into {shards} shards, and reservation {reservation_id} belongs to another one"
+    )]
+    Elsewhere {
+        /// The reservation.
+        reservation_id: ReservationId,
+        /// How many shards there are.
+        shards: u8,
+    },
+    /// What: a stock cannot be split. Why: it remembers reservations, which would be looked for in other shards, or it
+    /// is split already, or is itself a shard. Mend: split a stock before its sale begins.
+    #[error(
+        "the stock cannot be split into {shards} shards: it has {present}, and {why}; split it before its sale begins"
+    )]
+    NotSplittable {
+        /// How many shards were asked for.
+        shards: u8,
+        /// How many there are.
+        present: u8,
+        /// What stands in the way.
+        why: &'static str,
+    },
     /// What: an id was used before with another content. Mend: make a new id for each new command.
     #[error("the id of row {key} was used before with another content; use a new id")]
     IdReused {
@@ -149,6 +173,8 @@ impl StockError {
             Self::Barred { .. } => "reservation_barred",
             Self::AllocatedTo { .. } => "reservation_allocated",
             Self::NotAllocated { .. } => "reservation_not_confirmed",
+            Self::Elsewhere { .. } => "reservation_elsewhere",
+            Self::NotSplittable { .. } => "stock_not_splittable",
             Self::IdReused { .. } => "id_reused",
             Self::NothingToComplete { .. } => "nothing_to_complete",
             Self::InspectedTooMany { .. } => "inspected_too_many",
@@ -168,6 +194,8 @@ impl StockError {
             | Self::Barred { .. }
             | Self::AllocatedTo { .. }
             | Self::NotAllocated { .. }
+            | Self::Elsewhere { .. }
+            | Self::NotSplittable { .. }
             | Self::IdReused { .. }
             | Self::NothingToComplete { .. }
             | Self::InspectedTooMany { .. } => false,

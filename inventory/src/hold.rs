@@ -6,7 +6,8 @@
 //!     │                │ └ Release ─> Released    └ Cancel ─> Cancelled
 //!     │                ├ Cancel ────> Cancelled
 //!     │                └ its time ──> Expired, once a write says so
-//!     └ Release or Cancel before Reserve ──> Barred: a late Reserve is refused
+//!     ├ Release or Cancel before Reserve ──> Barred: a late Reserve is refused
+//!     └ PassOn, in a split stock ──> Passed: see there
 //! ```
 //!
 //! A hold is good while `now < expires_unix_ms`. From that instant on it cannot be confirmed, though its units stay
@@ -117,6 +118,11 @@ pub enum HoldRow {
     Made(Hold),
     /// It was given up before it was made; it never will be.
     Barred,
+    /// It was passed on to another shard before it was made; it never will be made here.
+    Passed {
+        /// The number of the shard.
+        to: u8,
+    },
 }
 
 /// A reservation as an answer tells it.

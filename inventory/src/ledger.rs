@@ -1,14 +1,21 @@
 //! The book of a stock: every movement, once, in the order in which it happened.
 //!
 //! Place: pure; written by `crate::plan`, read by auditors and checkers.
-//! Shape: one page for each write that moved units, numbered from 0 without gaps; a page is never changed.
-//! Invariants: 1. the movements of all pages add up to the counts of the summary.
-//! Not here: shortening the book.
+//! Shape: one page for each write that moved units, numbered from 0 without gaps; a page is never changed. The oldest
+//! pages are torn out once there are many, and a checkpoint keeps what they add up to.
+//! Invariants: 1. the checkpoint and the movements of all pages together add up to the counts of the summary.
+//! Not here: which pages are torn out, and when (`crate::plan`).
 
 use serde::{Deserialize, Serialize};
 
 use crate::counts::Movement;
 use crate::ids::{CommandId, ReservationId, ReturnId, TransferId};
+
+/// Pages that every stock keeps, at least.
+pub const LEDGER_PAGES_KEPT: u64 = 1_000;
+
+/// Pages that one write tears out, at most.
+pub const SHORTEN_MAX: usize = 32;
 
 /// What moved units, and under which id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,4 +71,30 @@ pub struct LedgerPage {
     pub time_unix_ms: u64,
     /// In the order in which they were applied; never empty.
     pub entries: Vec<LedgerEntry>,
+}
+
+/// What the pages add up to that were torn out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerCheckpoint {
+    /// The first page that is still there; all before it are summed up here.
+    pub pages: u64,
+    /// The movements on them.
+    pub entries: u64,
+    /// The time of the last of them, in Unix milliseconds.
+    pub time_unix_ms: u64,
+    /// Their sum.
+    pub units: Movement,
+}
+
+impl LedgerCheckpoint {
+    /// Takes in the next page.
+    pub(crate) fn add(&mut self, page: &LedgerPage) {
+        self.pages += 1;
+        self.entries += page.entries.len() as u64;
+        self.time_unix_ms = page.time_unix_ms;
+        for entry in &page.entries {
+            self.units = self.units.plus(&entry.units);
+        }
+    }
 }

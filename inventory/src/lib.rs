@@ -15,7 +15,7 @@
 //! `souk_commerce_api`. The feature `store` adds the store over `souk_kv_client`.
 //! Source: words and life cycle after saleor's warehouse models (stock, reservation, allocation).
 //! Invariants: 1. on hand = available + reserved + allocated + damaged, none of them below zero. 2. the sum of the
-//! ledger is the counts. 3. each command counts once, however often it is sent. 4. a hold ends only by a written row.
+//! ledger is the counts, with those of its pages that were summed up. 3. each command counts once, however often it is sent. 4. a hold ends only by a written row.
 //! Not here: which centre serves an order, sagas over several stocks (`souk_commerce_api`), consensus (`souk_kv_core`).
 
 mod answer;
@@ -27,8 +27,10 @@ mod hold;
 mod ids;
 mod ledger;
 mod names;
+mod outbox;
 mod plan;
 mod rows;
+mod shard;
 #[cfg(feature = "store")]
 pub mod store;
 mod summary;
@@ -43,10 +45,14 @@ pub use hold::{
     ORDER_MEMORY_MS, Reservation,
 };
 pub use ids::{CommandId, IdError, OrderId, ReservationId, ReturnId, TransferId};
-pub use ledger::{LedgerCause, LedgerEntry, LedgerPage};
-pub use names::{
-    CENTRE_BYTES_MAX, Centre, NameError, QUANTITY_MAX, Quantity, SKU_BYTES_MAX, Sku, StockId,
+pub use ledger::{
+    LEDGER_PAGES_KEPT, LedgerCause, LedgerCheckpoint, LedgerEntry, LedgerPage, SHORTEN_MAX,
 };
+pub use names::{
+    CENTRE_BYTES_MAX, Centre, NameError, QUANTITY_MAX, Quantity, SHARDS_MAX, SKU_BYTES_MAX, Sku,
+    StockId,
+};
+pub use outbox::{OUTBOX_CLEAR_MAX, OUTBOX_ROWS_MAX, OutboxRow, StockEvent};
 pub use plan::{
     CHANGES_MAX, COMMANDS_MAX, HOLDS_MAX, PRUNE_MAX, RowChanges, SWEEP_MAX, StockPlan, plan,
 };
@@ -54,4 +60,5 @@ pub use rows::{
     CommandRecord, DueRow, ReturnRow, Row, RowKey, STOCK_CONTENT_TYPE, StockRows,
     TransferDirection, TransferRow,
 };
+pub use shard::home_shard;
 pub use summary::{STOCK_FORMAT, Summary};

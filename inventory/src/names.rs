@@ -18,6 +18,9 @@ pub const SKU_BYTES_MAX: usize = 64;
 /// Longest name of a centre in bytes.
 pub const CENTRE_BYTES_MAX: usize = 32;
 
+/// Most shards of one stock.
+pub const SHARDS_MAX: u8 = 64;
+
 /// Largest quantity of one command, in units.
 pub const QUANTITY_MAX: u32 = 1_000_000_000;
 
@@ -141,7 +144,8 @@ impl fmt::Display for Sku {
     }
 }
 
-/// A fulfilment centre: 1 to [`CENTRE_BYTES_MAX`] of `a`-`z`, `0`-`9` and `-`.
+/// A fulfilment centre: 1 to [`CENTRE_BYTES_MAX`] of `a`-`z`, `0`-`9` and `-`. Or one shard of it, for a stock that was
+/// split: the centre, a `/`, and the shard's number from 1 to [`SHARDS_MAX`] - 1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Centre(String);
@@ -154,10 +158,50 @@ impl Centre {
     pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
         let text = text.into();
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if text.is_empty() || text.len() > CENTRE_BYTES_MAX || !text.bytes().all(allowed) {
+        let (name, shard) = match text.split_once('/') {
+            Some((name, shard)) => (name, Some(shard)),
+            None => (text.as_str(), None),
+        };
+        let is_shard = |text: &str| {
+            let number = text.parse::<u8>();
+            // One spelling each: not `01`, not `+1`.
+            number
+                .is_ok_and(|number| (1..SHARDS_MAX).contains(&number) && number.to_string() == text)
+        };
+        if name.is_empty()
+            || name.len() > CENTRE_BYTES_MAX
+            || !name.bytes().all(allowed)
+            || !shard.is_none_or(is_shard)
+        {
             return Err(NameError::Centre { text });
         }
         Ok(Self(text))
+    }
+
+    /// The centre whose shard this is; itself, if it is none.
+    pub fn undivided(&self) -> Self {
+        let name = self
+            .0
+            .split_once('/')
+            .map_or(self.as_str(), |(name, _)| name);
+        Self(name.to_owned())
+    }
+
+    /// One shard of the centre; 0 is the undivided one. A number above the range counts as the highest.
+    pub fn shard(&self, number: u8) -> Self {
+        let Self(name) = self.undivided();
+        match number.min(SHARDS_MAX - 1) {
+            0 => Self(name),
+            number => Self(format!("{name}/{number}")),
+        }
+    }
+
+    /// Which shard this is; 0 for the undivided centre.
+    pub fn shard_number(&self) -> u8 {
+        let number = self.0.split_once('/').map(|(_, number)| number.parse());
+        number.map_or(0, |number| {
+            number.expect("the constructors checked the number")
+        })
     }
 
     /// The centre as text.
@@ -194,13 +238,23 @@ impl fmt::Display for Centre {
     }
 }
 
-/// One stock: an article in a centre. Its text, `sku@centre`, is the partition key of its register group.
+/// One stock: an article in a centre, or in one shard of it. Its text, `sku@centre`, is the partition key of its register group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StockId {
     /// The article.
     pub sku: Sku,
     /// Where it lies.
     pub centre: Centre,
+}
+
+impl StockId {
+    /// One shard of this stock; 0 is the undivided one.
+    pub fn shard(&self, number: u8) -> Self {
+        Self {
+            sku: self.sku.clone(),
+            centre: self.centre.shard(number),
+        }
+    }
 }
 
 impl fmt::Display for StockId {
@@ -311,6 +365,28 @@ mod tests {
         }
         assert!(Centre::new("c".repeat(CENTRE_BYTES_MAX)).is_ok());
         assert!(Centre::new("c".repeat(CENTRE_BYTES_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn shards_are_named_after_their_centre() {
+        let centre = Centre::new("main").unwrap();
+        assert_eq!(
+            (centre.shard_number(), centre.shard(0)),
+            (0, centre.clone())
+        );
+        let third = centre.shard(3);
+        assert_eq!((third.as_str(), third.shard_number()), ("main/3", 3));
+        assert_eq!(
+            (third.undivided(), third.shard(1)),
+            (centre.clone(), centre.shard(1))
+        );
+        assert_eq!(Centre::new("main/3"), Ok(third));
+        assert_eq!(centre.shard(255).shard_number(), SHARDS_MAX - 1);
+        for text in [
+            "main/0", "main/01", "main/+1", "main/", "/1", "main/64", "main/1/2",
+        ] {
+            assert!(Centre::new(text).is_err(), "{text}");
+        }
     }
 
     #[test]

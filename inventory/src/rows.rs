@@ -5,7 +5,9 @@
 //! h/{reservation}                   hold               until it ended and is forgotten
 //! x/{expires, 20 digits}/{reservation}   its expiry    as long as it is live: the box sorted by time
 //! e/{prune, 20 digits}/{reservation}     its end       from its end until it is forgotten
-//! l/{number, 20 digits}             ledger page        for ever
+//! l/{number, 20 digits}             ledger page        until it is torn out
+//! k                                 what torn-out pages add up to    one, once there are any
+//! o/{number, 20 digits}             outbox row         until it is cleared away
 //! c/{command}                       receipt, damage, discard, adjustment   for ever
 //! r/{return}, t/{transfer}          return, transfer   for ever
 //! ```
@@ -28,8 +30,9 @@ use crate::command::StockCommand;
 use crate::error::RowError;
 use crate::hold::HoldRow;
 use crate::ids::{CommandId, OrderId, ReservationId, ReturnId, TransferId};
-use crate::ledger::LedgerPage;
+use crate::ledger::{LEDGER_PAGES_KEPT, LedgerCheckpoint, LedgerPage, SHORTEN_MAX};
 use crate::names::{Centre, Quantity};
+use crate::outbox::OutboxRow;
 use crate::summary::Summary;
 
 /// The content type under which the rows of a stock are stored.
@@ -48,6 +51,10 @@ pub enum RowKey {
     Ended(u64, ReservationId),
     /// `l/…`
     Ledger(u64),
+    /// `k`
+    Checkpoint,
+    /// `o/…`
+    Outbox(u64),
     /// `c/…`
     Command(CommandId),
     /// `r/…`
@@ -57,12 +64,18 @@ pub enum RowKey {
 }
 
 impl RowKey {
+    /// What the keys of all holds begin with.
+    pub const HOLD_PREFIX: &str = "h/";
     /// What the keys of all expiry rows begin with.
     pub const EXPIRY_PREFIX: &str = "x/";
     /// What the keys of all rows of ended holds begin with.
     pub const ENDED_PREFIX: &str = "e/";
     /// What the keys of all ledger pages begin with.
     pub const LEDGER_PREFIX: &str = "l/";
+    /// What the keys of all transfers begin with.
+    pub const TRANSFER_PREFIX: &str = "t/";
+    /// What the keys of all outbox rows begin with.
+    pub const OUTBOX_PREFIX: &str = "o/";
 
     /// The sort key as stored.
     pub fn to_bytes(&self) -> Bytes {
@@ -88,8 +101,10 @@ impl RowKey {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        if text == "s" {
-            return Some(Self::Summary);
+        match text {
+            "s" => return Some(Self::Summary),
+            "k" => return Some(Self::Checkpoint),
+            _ => {}
         }
         let (kind, rest) = text.split_once('/')?;
         let timed = || {
@@ -101,6 +116,7 @@ impl RowKey {
             "x" => timed().map(|(time, id)| Self::Expiry(time, id)),
             "e" => timed().map(|(time, id)| Self::Ended(time, id)),
             "l" => Some(Self::Ledger(rest.parse().ok()?)),
+            "o" => Some(Self::Outbox(rest.parse().ok()?)),
             "c" => Some(Self::Command(rest.parse().ok()?)),
             "r" => Some(Self::Return(rest.parse().ok()?)),
             "t" => Some(Self::Transfer(rest.parse().ok()?)),
@@ -117,6 +133,8 @@ impl fmt::Display for RowKey {
             Self::Expiry(time, id) => write!(f, "x/{time:020}/{id}"),
             Self::Ended(time, id) => write!(f, "e/{time:020}/{id}"),
             Self::Ledger(number) => write!(f, "l/{number:020}"),
+            Self::Checkpoint => f.write_str("k"),
+            Self::Outbox(number) => write!(f, "o/{number:020}"),
             Self::Command(id) => write!(f, "c/{id}"),
             Self::Return(id) => write!(f, "r/{id}"),
             Self::Transfer(id) => write!(f, "t/{id}"),
@@ -194,6 +212,10 @@ pub enum Row {
     Due(DueRow),
     /// Under [`RowKey::Ledger`].
     Ledger(LedgerPage),
+    /// Under [`RowKey::Checkpoint`].
+    Checkpoint(LedgerCheckpoint),
+    /// Under [`RowKey::Outbox`].
+    Outbox(OutboxRow),
     /// Under [`RowKey::Command`].
     Command(CommandRecord),
     /// Under [`RowKey::Return`].
@@ -210,6 +232,8 @@ impl Row {
             Self::Hold(row) => serde_json::to_vec(row),
             Self::Due(row) => serde_json::to_vec(row),
             Self::Ledger(row) => serde_json::to_vec(row),
+            Self::Checkpoint(row) => serde_json::to_vec(row),
+            Self::Outbox(row) => serde_json::to_vec(row),
             Self::Command(row) => serde_json::to_vec(row),
             Self::Return(row) => serde_json::to_vec(row),
             Self::Transfer(row) => serde_json::to_vec(row),
@@ -229,6 +253,8 @@ impl Row {
             RowKey::Hold(_) => serde_json::from_slice(bytes).map(Self::Hold),
             RowKey::Expiry(..) | RowKey::Ended(..) => serde_json::from_slice(bytes).map(Self::Due),
             RowKey::Ledger(_) => serde_json::from_slice(bytes).map(Self::Ledger),
+            RowKey::Checkpoint => serde_json::from_slice(bytes).map(Self::Checkpoint),
+            RowKey::Outbox(_) => serde_json::from_slice(bytes).map(Self::Outbox),
             RowKey::Command(_) => serde_json::from_slice(bytes).map(Self::Command),
             RowKey::Return(_) => serde_json::from_slice(bytes).map(Self::Return),
             RowKey::Transfer(_) => serde_json::from_slice(bytes).map(Self::Transfer),
@@ -260,6 +286,13 @@ pub(crate) struct Ended {
     pub(crate) id: ReservationId,
 }
 
+/// The ledger pages that may be torn out, and the sum of those before them.
+#[derive(Debug, Clone)]
+pub(crate) struct OldestPages {
+    pub(crate) checkpoint: LedgerCheckpoint,
+    pub(crate) pages: Vec<LedgerPage>,
+}
+
 /// The rows of one stock that were read for a plan.
 ///
 /// Read the summary first, and make the write depend on the version that this read returned: all rows read later are
@@ -270,6 +303,7 @@ pub struct StockRows {
     read: BTreeMap<RowKey, Option<Row>>,
     pub(crate) expiring: Option<Window<Expiring>>,
     pub(crate) ended: Option<Window<Ended>>,
+    pub(crate) oldest: Option<OldestPages>,
 }
 
 impl StockRows {
@@ -280,6 +314,7 @@ impl StockRows {
             read: BTreeMap::new(),
             expiring: None,
             ended: None,
+            oldest: None,
         }
     }
 
@@ -369,6 +404,50 @@ impl StockRows {
         Ok(())
     }
 
+    /// Whether a plan wants the checkpoint and the first [`SHORTEN_MAX`] ledger pages from
+    /// [`Summary::ledger_first`] on.
+    pub fn wants_oldest(&self) -> bool {
+        let kept =
+            self.summary.ledger_next - self.summary.ledger_first.min(self.summary.ledger_next);
+        kept >= LEDGER_PAGES_KEPT + SHORTEN_MAX as u64
+    }
+
+    /// Takes in the checkpoint, if there is one, and ledger pages as they were scanned.
+    ///
+    /// # Errors
+    /// [`RowError`] when one cannot be read, or they do not follow each other.
+    pub fn insert_oldest<'a>(
+        &mut self,
+        checkpoint: Option<&[u8]>,
+        pages: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), RowError> {
+        let key = RowKey::Checkpoint;
+        let checkpoint = match checkpoint
+            .map(|bytes| Row::from_bytes(key, bytes))
+            .transpose()?
+        {
+            None => LedgerCheckpoint::default(),
+            Some(Row::Checkpoint(checkpoint)) => checkpoint,
+            Some(_) => return Err(RowError::Contradiction { key }),
+        };
+        if checkpoint.pages != self.summary.ledger_first {
+            return Err(RowError::Contradiction { key });
+        }
+        let mut read = Vec::with_capacity(SHORTEN_MAX);
+        for (number, (key, value)) in (checkpoint.pages..).zip(pages).take(SHORTEN_MAX) {
+            let key = RowKey::from_bytes(key)?;
+            match Row::from_bytes(key, value)? {
+                Row::Ledger(page) if key == RowKey::Ledger(number) => read.push(page),
+                _ => return Err(RowError::Contradiction { key }),
+            }
+        }
+        self.oldest = Some(OldestPages {
+            checkpoint,
+            pages: read,
+        });
+        Ok(())
+    }
+
     /// A row as it was read; an error when it was not.
     pub(crate) fn get(&self, key: RowKey) -> Result<Option<&Row>, RowError> {
         self.read
@@ -406,6 +485,8 @@ mod tests {
             &format!("e/18446744073709551615/{hex}"),
         );
         check_key(RowKey::Ledger(7), "l/00000000000000000007");
+        check_key(RowKey::Checkpoint, "k");
+        check_key(RowKey::Outbox(7), "o/00000000000000000007");
         check_key(
             RowKey::Command(CommandId::from_bytes([0xab; 16])),
             &format!("c/{hex}"),
@@ -441,6 +522,11 @@ mod tests {
     fn prefixes_match_their_keys() {
         let id = ReservationId::from_bytes([1; 16]);
         assert!(
+            RowKey::Hold(id)
+                .to_string()
+                .starts_with(RowKey::HOLD_PREFIX)
+        );
+        assert!(
             RowKey::Expiry(1, id)
                 .to_string()
                 .starts_with(RowKey::EXPIRY_PREFIX)
@@ -459,9 +545,9 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_named() {
-        let refusal = Row::from_bytes(RowKey::Summary, br#"{"format":2,"shelves":[]}"#);
+        let refusal = Row::from_bytes(RowKey::Summary, br#"{"format":99,"shelves":[]}"#);
         assert!(
-            matches!(refusal, Err(RowError::NewerFormat { found: 2 })),
+            matches!(refusal, Err(RowError::NewerFormat { found: 99 })),
             "{refusal:?}"
         );
     }

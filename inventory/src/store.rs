@@ -22,6 +22,7 @@ mod batch;
 mod bucket;
 mod error;
 mod queue;
+mod split;
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,9 +38,11 @@ pub use error::StockStoreError;
 
 use crate::error::RowError;
 use crate::{
-    HoldRow, LedgerPage, ReservationId, Row, RowKey, StockAnswer, StockCommand, StockId, Summary,
+    HoldRow, LedgerCheckpoint, LedgerPage, OutboxRow, ReservationId, Row, RowKey, StockAnswer,
+    StockCommand, StockId, Summary,
 };
 use queue::Queues;
+use split::Splits;
 
 /// Most ledger pages that one call of [`StockStore::ledger`] reads.
 pub const LEDGER_PAGES_MAX: usize = 1_000;
@@ -125,6 +128,7 @@ struct Shared<B> {
     bucket: B,
     options: StockStoreOptions,
     queues: Queues,
+    splits: Splits,
     chance: Mutex<SmallRng>,
 }
 
@@ -141,19 +145,14 @@ impl<B: StockBucket> StockStore<B> {
                 bucket,
                 options,
                 queues,
+                splits: Splits::default(),
                 chance,
             }),
         }
     }
 
-    /// Runs one command, together with the others that wait for the same stock.
-    ///
-    /// Dropping the future gives the command up: if it has not left yet it never will.
-    ///
-    /// # Errors
-    /// [`StockStoreError::Refused`] when the stock refuses it; otherwise see the error's outcome. Sending the same
-    /// command again is always safe.
-    pub async fn run(
+    /// Runs one command in the stock or shard that is named.
+    async fn run_here(
         &self,
         stock: &StockId,
         command: StockCommand,
@@ -169,7 +168,7 @@ impl<B: StockBucket> StockStore<B> {
         })
     }
 
-    /// The summary of a stock; the default one when it was never written.
+    /// The summary of one stock or shard; the default one when it was never written.
     ///
     /// # Errors
     /// [`StockStoreError::Request`] when it could not be read, [`StockStoreError::Rows`] when it makes no sense.
@@ -198,28 +197,29 @@ impl<B: StockBucket> StockStore<B> {
             .collect()
     }
 
-    /// What stands under the id of a reservation, if anything.
+    /// What stands under the ids of reservations in one stock or shard, in the order of the ids from `first` on, at most
+    /// `limit` of them.
     ///
     /// # Errors
     /// As for [`StockStore::summary`].
-    pub async fn reservation(
+    pub async fn reservations(
         &self,
         stock: &StockId,
-        id: ReservationId,
-    ) -> Result<Option<HoldRow>, StockStoreError> {
-        let key = RowKey::Hold(id);
-        let Some(row) = self.row(stock, key).await? else {
-            return Ok(None);
-        };
-        match Row::from_bytes(key, &row.value.data) {
-            Ok(Row::Hold(hold)) => Ok(Some(hold)),
-            Ok(_) => Err(rows_error(stock, RowError::Contradiction { key })),
-            Err(broken) => Err(rows_error(stock, broken)),
-        }
+        first: ReservationId,
+        limit: usize,
+    ) -> Result<Vec<(ReservationId, HoldRow)>, StockStoreError> {
+        let from = Some(RowKey::Hold(first));
+        self.scan(stock, RowKey::HOLD_PREFIX, from, limit, |key, row| {
+            match (key, row) {
+                (RowKey::Hold(id), Row::Hold(hold)) => Some((id, hold)),
+                _ => None,
+            }
+        })
+        .await
     }
 
     /// Ledger pages with their numbers, from `first` on, at most `limit` and at most [`LEDGER_PAGES_MAX`]; fewer when
-    /// there are no more.
+    /// there are no more. Pages that were torn out are missing; [`StockStore::ledger_checkpoint`] has their sum.
     ///
     /// # Errors
     /// As for [`StockStore::summary`].
@@ -229,20 +229,86 @@ impl<B: StockBucket> StockStore<B> {
         first: u64,
         limit: usize,
     ) -> Result<Vec<(u64, LedgerPage)>, StockStoreError> {
-        let (from, limit) = (RowKey::Ledger(first), limit.clamp(1, LEDGER_PAGES_MAX));
+        let limit = limit.clamp(1, LEDGER_PAGES_MAX);
+        let from = Some(RowKey::Ledger(first));
+        self.scan(
+            stock,
+            RowKey::LEDGER_PREFIX,
+            from,
+            limit,
+            |key, row| match (key, row) {
+                (RowKey::Ledger(number), Row::Ledger(page)) => Some((number, page)),
+                _ => None,
+            },
+        )
+        .await
+    }
+
+    /// What the ledger pages that were torn out add up to; all zero when there are none.
+    ///
+    /// Read it after the pages and again before them to know that none was torn out in between.
+    ///
+    /// # Errors
+    /// As for [`StockStore::summary`].
+    pub async fn ledger_checkpoint(
+        &self,
+        stock: &StockId,
+    ) -> Result<LedgerCheckpoint, StockStoreError> {
+        let key = RowKey::Checkpoint;
+        let Some(row) = self.row(stock, key).await? else {
+            return Ok(LedgerCheckpoint::default());
+        };
+        match Row::from_bytes(key, &row.value.data) {
+            Ok(Row::Checkpoint(checkpoint)) => Ok(checkpoint),
+            Ok(_) => Err(rows_error(stock, RowError::Contradiction { key })),
+            Err(broken) => Err(rows_error(stock, broken)),
+        }
+    }
+
+    /// Outbox rows with their numbers, from `first` on, at most `limit`. When the first one that comes has a greater
+    /// number than asked for, those between are gone: they were cleared away, or pushed out because nobody did.
+    ///
+    /// # Errors
+    /// As for [`StockStore::summary`].
+    pub async fn outbox(
+        &self,
+        stock: &StockId,
+        first: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, OutboxRow)>, StockStoreError> {
+        let from = Some(RowKey::Outbox(first));
+        self.scan(
+            stock,
+            RowKey::OUTBOX_PREFIX,
+            from,
+            limit,
+            |key, row| match (key, row) {
+                (RowKey::Outbox(number), Row::Outbox(row)) => Some((number, row)),
+                _ => None,
+            },
+        )
+        .await
+    }
+
+    /// Rows of one kind, as `read` takes them.
+    async fn scan<T>(
+        &self,
+        stock: &StockId,
+        prefix: &str,
+        from: Option<RowKey>,
+        limit: usize,
+        read: impl Fn(RowKey, Row) -> Option<T>,
+    ) -> Result<Vec<T>, StockStoreError> {
         let timeout = self.shared.options.request_timeout;
         let page = self
             .shared
             .bucket
-            .scan(stock, RowKey::LEDGER_PREFIX, Some(from), limit, timeout)
+            .scan(stock, prefix, from, limit, timeout)
             .await;
         let page = page.map_err(|source| request_error(stock, source))?;
-        let read = |(key, value): &(bytes::Bytes, bytes::Bytes)| match RowKey::from_bytes(key)? {
-            key @ RowKey::Ledger(number) => match Row::from_bytes(key, value)? {
-                Row::Ledger(page) => Ok((number, page)),
-                _ => Err(RowError::Contradiction { key }),
-            },
-            key => Err(RowError::Contradiction { key }),
+        let read = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+            let key = RowKey::from_bytes(key)?;
+            read(key, Row::from_bytes(key, value)?).ok_or(RowError::Contradiction { key })
         };
         page.rows
             .iter()

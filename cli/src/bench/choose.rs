@@ -26,6 +26,8 @@ pub(crate) enum Step {
     Cas(u32),
     /// Increment the one row that all clients write.
     CasHot,
+    /// Reserve one unit of the article that all clients want.
+    Reserve,
 }
 
 /// The next steps of one client.
@@ -72,6 +74,7 @@ impl Chooser {
             Workload::YcsbB => self.read_or_write(0.95),
             Workload::CasSpread => Step::Cas(self.own()),
             Workload::CasHot => Step::CasHot,
+            Workload::ReserveHot => Step::Reserve,
         }
     }
 

@@ -29,7 +29,7 @@ impl Field {
     /// When the cluster refuses one of them.
     pub(crate) async fn prepare(client: Client, args: &BenchArgs) -> Result<Self, Failure> {
         let (bucket, mode) = match args.mode {
-            _ if args.workload.is_conditional() => ("bench-cas", BucketMode::Register),
+            _ if args.workload().is_conditional() => ("bench-cas", BucketMode::Register),
             PlainMode::Siblings => ("bench", BucketMode::Siblings),
             PlainMode::Lww => ("bench-lww", BucketMode::Lww),
         };
@@ -39,13 +39,13 @@ impl Field {
             ..BucketConfig::default()
         };
         client.admin().create_bucket(config).await?;
-        let rows = if args.workload == Workload::CasHot {
+        let rows = if args.workload() == Workload::CasHot {
             1
         } else {
             args.keys
         };
         let mut field = Self::new(client, bucket, rows, args.value_bytes);
-        if args.workload.is_conditional() {
+        if args.workload().is_conditional() {
             field.load_conditional(rows).await?;
         } else {
             field.load_plain(rows).await?;

@@ -1,7 +1,7 @@
 //! `souk bench`: a closed loop of clients against a running cluster.
 //!
 //! ```text
-//! load (keys exist, contexts and versions are known) -> warm-up -> measured window -> check -> report
+//! load (keys exist, contexts and versions are known) -> warm-up -> measured window -> report -> check
 //! ```
 //!
 //! One client library instance is shared by all clients, each of which sends its next request when the
@@ -15,6 +15,7 @@ mod choose;
 mod field;
 mod load;
 mod report;
+mod shelf;
 mod tally;
 mod worker;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use souk_kv_client::Client;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -33,6 +35,7 @@ use crate::show::Progress;
 use choose::Chooser;
 use field::Field;
 use report::Report;
+use shelf::Shelves;
 use tally::Tally;
 use worker::Worker;
 
@@ -56,6 +59,8 @@ pub(crate) enum Workload {
     CasSpread,
     /// Compare-and-set of one row by all clients; an operation is one successful increment.
     CasHot,
+    /// All clients reserve units of one article in one stock, through the inventory's store.
+    ReserveHot,
 }
 
 impl Workload {
@@ -69,6 +74,7 @@ impl Workload {
             Self::YcsbB => "ycsb-b",
             Self::CasSpread => "cas-spread",
             Self::CasHot => "cas-hot",
+            Self::ReserveHot => "reserve-hot",
         }
     }
 
@@ -94,16 +100,22 @@ pub(crate) enum PlainMode {
 /// Measure a running cluster.
 ///
 /// Prints operations per second, latencies and every failure by kind. Uses buckets of its own: `bench`,
-/// `bench-lww` and `bench-cas`. --json prints exactly workload, clients, seconds, ops, ops_per_s, p50_ms,
-/// p99_ms, p999_ms, errors and unknown.
+/// `bench-lww`, `bench-cas` and `bench-stock`. cas-hot and reserve-hot also check in the end that nothing was lost,
+/// done twice or oversold. --json prints exactly workload, clients, seconds, ops, ops_per_s, p50_ms, p99_ms, p999_ms,
+/// errors and unknown.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  souk bench --workload ycsb-a
-  souk bench --workload cas-hot --clients 256 --time 30 --json")]
+  souk bench ycsb-a
+  souk bench cas-hot --clients 256 --time 30 --json
+  souk bench reserve-hot --units 5000         # sells out one stock after another, and counts every unit")]
 pub(crate) struct BenchArgs {
     /// What the clients do.
-    #[arg(long, value_enum)]
-    workload: Workload,
+    #[arg(value_enum, required_unless_present = "workload")]
+    what: Option<Workload>,
+
+    /// The same, as an option.
+    #[arg(long, value_enum, conflicts_with = "what")]
+    workload: Option<Workload>,
 
     /// How many clients send at the same time, 1 to 10000.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -129,6 +141,15 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     batch: u32,
 
+    /// Units in each stock of reserve-hot, 1 to 150000. When they are reserved, the clients go on with the next stock.
+    #[arg(long, default_value_t = shelf::UNITS_MAX, value_parser = clap::value_parser!(u32).range(1..=i64::from(shelf::UNITS_MAX)))]
+    units: u32,
+
+    /// Live holds that each stock of reserve-hot has before its units are reserved, 0 to 150000; together with
+    /// --units at most 200000.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(shelf::UNITS_MAX)))]
+    holds: u32,
+
     /// The bucket that get, put, put-batch and ycsb use.
     #[arg(long, value_enum, default_value = "siblings")]
     mode: PlainMode,
@@ -145,47 +166,94 @@ pub(crate) struct BenchArgs {
     endpoints: EndpointArgs,
 }
 
+impl BenchArgs {
+    fn workload(&self) -> Workload {
+        self.what
+            .or(self.workload)
+            .expect("clap asks for one of the two")
+    }
+
+    /// From the first request to the end of the window.
+    fn whole_time(&self) -> Duration {
+        Duration::from_secs(self.warm_up + self.time)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let workload = self.workload();
+        if workload.divides_keys() && self.keys < self.clients {
+            let problem = format!(
+                "{} keys are too few for {} clients",
+                self.keys, self.clients
+            );
+            return Err(Failure::usage(problem, "raise --keys or lower --clients"));
+        }
+        if workload == Workload::ReserveHot {
+            shelf::check(self.units, self.holds, self.whole_time())?;
+        }
+        Ok(())
+    }
+}
+
+/// What the clients work on.
+#[derive(Debug)]
+enum Ground {
+    Rows(Field),
+    Stock(Shelves),
+}
+
+impl Ground {
+    async fn prepare(client: Client, args: &BenchArgs) -> Result<Self, Failure> {
+        Ok(match args.workload() {
+            Workload::ReserveHot => Self::Stock(Shelves::prepare(client, args).await?),
+            _ => Self::Rows(Field::prepare(client, args).await?),
+        })
+    }
+
+    /// That the store kept its promises under this load, as far as the workload can tell.
+    async fn check(&self, workload: Workload, tally: &Tally) -> Result<(), Failure> {
+        match self {
+            Self::Rows(field) => field.check(workload, tally).await,
+            Self::Stock(shelves) => shelves.check().await,
+        }
+    }
+}
+
 /// Runs `souk bench`.
 pub(crate) async fn run(args: BenchArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
-    if args.workload.divides_keys() && args.keys < args.clients {
-        let problem = format!(
-            "{} keys are too few for {} clients",
-            args.keys, args.clients
-        );
-        return Err(Failure::usage(problem, "raise --keys or lower --clients"));
-    }
+    args.check()?;
     let in_flight = usize::try_from(args.clients).unwrap_or(usize::MAX);
     let client = args.endpoints.connect_with(cluster, |options| {
         options.in_flight_max = options.in_flight_max.max(in_flight);
     });
     let client = client.await?;
-    let field = Arc::new(Field::prepare(client, &args).await?);
-    let tally = measure(&args, &field).await;
+    let workload = args.workload();
+    let ground = Arc::new(Ground::prepare(client, &args).await?);
+    let tally = measure(&args, &ground).await;
     let window = Duration::from_secs(args.time);
-    Report::new(args.workload, args.clients, window, &tally).show(args.json);
-    field.check(args.workload, &tally).await
+    Report::new(workload, args.clients, window, &tally).show(args.json);
+    ground.check(workload, &tally).await
 }
 
-async fn measure(args: &BenchArgs, field: &Arc<Field>) -> Tally {
+async fn measure(args: &BenchArgs, ground: &Arc<Ground>) -> Tally {
     let begin = Instant::now();
     let measured_from = begin + Duration::from_secs(args.warm_up);
-    let measured_until = measured_from + Duration::from_secs(args.time);
+    let measured_until = begin + args.whole_time();
     let seed = args.seed.unwrap_or_else(rand::random);
     let mut workers = JoinSet::new();
     for number in 0..args.clients {
         let chooser = Chooser::new(
-            args.workload,
+            args.workload(),
             args.keys,
             (number, args.clients),
             args.batch,
             seed,
         );
-        let worker = Worker::new(Arc::clone(field), chooser, measured_from, measured_until);
+        let worker = Worker::new(Arc::clone(ground), chooser, measured_from, measured_until);
         workers.spawn(worker.run());
     }
     let label = format!(
         "{}, {} clients, seconds",
-        args.workload.name(),
+        args.workload().name(),
         args.clients
     );
     let progress = Progress::begin(label);

@@ -77,7 +77,7 @@ impl<'a> Report<'a> {
         }
         if self.tally.conflicts() > 0 {
             show::line(format_args!(
-                "tried again after a conflict: {}",
+                "tried again after a conflict, or with the next stock: {}",
                 self.tally.conflicts()
             ));
         }

@@ -7,10 +7,46 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use souk_inventory::store::StockStoreError;
 use souk_kv_client::{Outcome, RequestError};
 
 /// Longest latency that is told apart, in microseconds; longer ones count as this.
 const LATENCY_US_MAX: u64 = 120_000_000;
+
+/// One operation that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Miss {
+    /// What may be believed of it.
+    pub(crate) outcome: Outcome,
+    /// A short name of what went wrong.
+    pub(crate) kind: String,
+}
+
+impl From<RequestError> for Miss {
+    fn from(error: RequestError) -> Self {
+        let kind = error.code.as_str_name().trim_start_matches("ERROR_CODE_");
+        Self {
+            outcome: error.outcome(),
+            kind: kind.to_lowercase(),
+        }
+    }
+}
+
+impl From<StockStoreError> for Miss {
+    fn from(error: StockStoreError) -> Self {
+        let outcome = error.outcome();
+        match error {
+            StockStoreError::Request { source, .. } => Self {
+                outcome,
+                ..Self::from(source)
+            },
+            other => Self {
+                outcome,
+                kind: other.code().to_owned(),
+            },
+        }
+    }
+}
 
 /// What one client, or all of them, saw.
 #[derive(Debug, Clone)]
@@ -49,20 +85,15 @@ impl Tally {
     }
 
     /// One operation failed.
-    pub(crate) fn fail(&mut self, error: &RequestError) {
-        let kinds = match error.outcome() {
+    pub(crate) fn fail(&mut self, miss: Miss) {
+        let kinds = match miss.outcome {
             Outcome::Unknown => &mut self.unknown,
             Outcome::Applied | Outcome::NotApplied => &mut self.errors,
         };
-        let kind = error
-            .code
-            .as_str_name()
-            .trim_start_matches("ERROR_CODE_")
-            .to_lowercase();
-        *kinds.entry(kind).or_default() += 1;
+        *kinds.entry(miss.kind).or_default() += 1;
     }
 
-    /// A compare-and-set met another version and was tried again.
+    /// A compare-and-set met another version, or a stock was sold out, and the operation was tried again.
     pub(crate) fn conflict(&mut self) {
         self.conflicts += 1;
     }
@@ -96,7 +127,7 @@ impl Tally {
         self.operations
     }
 
-    /// Compare-and-sets that had to be tried again.
+    /// How often an operation had to be tried again; see [`Tally::conflict`].
     pub(crate) fn conflicts(&self) -> u64 {
         self.conflicts
     }
@@ -123,24 +154,24 @@ mod tests {
 
     use super::*;
 
-    fn error(code: ErrorCode, outcome: Outcome) -> RequestError {
+    fn error(code: ErrorCode, outcome: Outcome) -> Miss {
         let message = String::new();
-        RequestError {
+        Miss::from(RequestError {
             code,
             outcome,
             message,
             retry_after: None,
             node: None,
             retryable: false,
-        }
+        })
     }
 
     #[test]
     fn every_failure_is_counted_by_kind_and_outcome() {
         let mut tally = Tally::new();
-        tally.fail(&error(ErrorCode::Unavailable, Outcome::NotApplied));
-        tally.fail(&error(ErrorCode::Timeout, Outcome::Unknown));
-        tally.fail(&error(ErrorCode::Timeout, Outcome::NotApplied));
+        tally.fail(error(ErrorCode::Unavailable, Outcome::NotApplied));
+        tally.fail(error(ErrorCode::Timeout, Outcome::Unknown));
+        tally.fail(error(ErrorCode::Timeout, Outcome::NotApplied));
         let mut sum = tally.clone();
         sum.add(&tally);
         let shown = |kinds: &BTreeMap<String, u64>| format!("{kinds:?}");

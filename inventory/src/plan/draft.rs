@@ -8,11 +8,13 @@
 use std::collections::BTreeMap;
 
 use super::RowChanges;
+use crate::answer::StockAnswer;
 use crate::counts::{Compartment, Movement, MovementError};
 use crate::error::{RowError, StockError};
 use crate::hold::{Hold, HoldRow, HoldStatus};
 use crate::ids::ReservationId;
 use crate::ledger::{LedgerCause, LedgerEntry, LedgerPage};
+use crate::outbox::{OUTBOX_CLEAR_MAX, OUTBOX_ROWS_MAX, OutboxRow, StockEvent};
 use crate::rows::{DueRow, Row, RowKey, StockRows};
 use crate::summary::Summary;
 
@@ -45,6 +47,9 @@ pub(super) struct Draft<'a> {
     pub(super) now_unix_ms: u64,
     changed: BTreeMap<RowKey, Option<Row>>,
     entries: Vec<LedgerEntry>,
+    events: Vec<StockEvent>,
+    /// Outbox rows that this plan has cleared away.
+    cleared_count: u64,
 }
 
 impl<'a> Draft<'a> {
@@ -57,6 +62,8 @@ impl<'a> Draft<'a> {
             now_unix_ms,
             changed: BTreeMap::new(),
             entries: Vec::new(),
+            events: Vec::new(),
+            cleared_count: 0,
         }
     }
 
@@ -154,6 +161,7 @@ impl<'a> Draft<'a> {
             }
         }
         let hold = Hold { status, ..before };
+        self.events.extend(StockEvent::of(id, &hold));
         self.put(RowKey::Hold(id), Row::Hold(HoldRow::Made(hold)));
         if status.is_ended() {
             self.forget_later(id, hold.prune_unix_ms(self.now_unix_ms));
@@ -170,6 +178,53 @@ impl<'a> Draft<'a> {
         self.summary.next_prune_unix_ms = earlier(self.summary.next_prune_unix_ms, prune_unix_ms);
     }
 
+    /// Tells others of it, together with this plan's changes.
+    pub(super) fn tell(&mut self, event: StockEvent) {
+        self.events.push(event);
+    }
+
+    /// Clears away outbox rows that their reader has handled, as many as one plan may.
+    pub(super) fn clear_outbox(&mut self, through: u64) -> StockAnswer {
+        let end = through.saturating_add(1).min(self.summary.outbox_next);
+        while self.summary.outbox_first < end && self.cleared_count < OUTBOX_CLEAR_MAX {
+            self.drop_oldest_outbox_row();
+            self.cleared_count += 1;
+        }
+        StockAnswer::Cleared {
+            first: self.summary.outbox_first,
+        }
+    }
+
+    fn drop_oldest_outbox_row(&mut self) {
+        self.delete(RowKey::Outbox(self.summary.outbox_first));
+        self.summary.outbox_first += 1;
+    }
+
+    /// Whether this plan writes a ledger page.
+    pub(super) fn moves_units(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    /// Writes down what others should know, and pushes out what nobody cleared away in time.
+    fn fill_outbox(&mut self) {
+        let available = |summary: &Summary| summary.counts.available;
+        let before = available(self.rows.summary());
+        let edge = StockEvent::of_available(before, available(&self.summary));
+        self.events.extend(edge);
+        if self.events.is_empty() {
+            return;
+        }
+        if self.summary.outbox_next - self.summary.outbox_first >= OUTBOX_ROWS_MAX {
+            self.drop_oldest_outbox_row();
+        }
+        let row = OutboxRow {
+            time_unix_ms: self.now_unix_ms,
+            events: std::mem::take(&mut self.events),
+        };
+        self.put(RowKey::Outbox(self.summary.outbox_next), Row::Outbox(row));
+        self.summary.outbox_next += 1;
+    }
+
     /// The changes and the summary after them.
     pub(super) fn finish(mut self) -> (RowChanges, Summary) {
         let mut changes = RowChanges::default();
@@ -177,6 +232,7 @@ impl<'a> Draft<'a> {
             return (changes, *self.rows.summary());
         }
         self.summary.time_unix_ms = self.now_unix_ms;
+        self.fill_outbox();
         if !self.entries.is_empty() {
             let page = LedgerPage {
                 time_unix_ms: self.now_unix_ms,
@@ -187,6 +243,8 @@ impl<'a> Draft<'a> {
                 .insert(RowKey::Ledger(self.summary.ledger_next), Row::Ledger(page));
             self.summary.ledger_next += 1;
         }
+        // Whoever changed the summary put it among the changes to have it written; this is what it came to.
+        self.changed.remove(&RowKey::Summary);
         changes
             .puts
             .insert(RowKey::Summary, Row::Summary(self.summary));

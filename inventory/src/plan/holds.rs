@@ -10,11 +10,12 @@ use super::draft::{Draft, Stop};
 use crate::answer::StockAnswer;
 use crate::counts::{Compartment, Movement};
 use crate::error::{RowError, StockError};
-use crate::hold::{HOLD_MAX_MS, Hold, HoldRow, HoldStatus, Reservation};
+use crate::hold::{ENDED_MEMORY_MS, HOLD_MAX_MS, Hold, HoldRow, HoldStatus, Reservation};
 use crate::ids::{OrderId, ReservationId};
 use crate::ledger::LedgerCause;
 use crate::names::Quantity;
 use crate::rows::{Row, RowKey};
+use crate::shard::home_shard;
 
 pub(super) fn reserve(
     draft: &mut Draft<'_>,
@@ -24,6 +25,7 @@ pub(super) fn reserve(
 ) -> Result<StockAnswer, Stop> {
     match find(draft, id)? {
         Some(HoldRow::Barred) => Err(StockError::Barred { reservation_id: id }.into()),
+        Some(HoldRow::Passed { to }) => Ok(StockAnswer::Passed { to }),
         Some(HoldRow::Made(hold))
             if (hold.quantity, hold.expires_unix_ms) != (quantity, expires_unix_ms) =>
         {
@@ -47,7 +49,10 @@ pub(super) fn confirm(
     id: ReservationId,
     order_id: OrderId,
 ) -> Result<StockAnswer, Stop> {
-    let hold = find_made(draft, id)?;
+    let hold = match find_made(draft, id)? {
+        Found::Here(hold) => hold,
+        Found::Passed { to } => return Ok(StockAnswer::Passed { to }),
+    };
     match hold.status {
         HoldStatus::Held if draft.now_unix_ms < hold.expires_unix_ms => {
             let to = Some(Compartment::Allocated);
@@ -69,8 +74,10 @@ pub(super) fn confirm(
 }
 
 pub(super) fn release(draft: &mut Draft<'_>, id: ReservationId) -> Result<StockAnswer, Stop> {
-    let Some(HoldRow::Made(hold)) = find(draft, id)? else {
-        return bar(draft, id);
+    let hold = match find(draft, id)? {
+        Some(HoldRow::Made(hold)) => hold,
+        Some(HoldRow::Passed { to }) => return Ok(StockAnswer::Passed { to }),
+        Some(HoldRow::Barred) | None => return bar(draft, id),
     };
     match hold.status {
         HoldStatus::Held => {
@@ -101,8 +108,10 @@ pub(super) fn cancel(
     id: ReservationId,
     order_id: OrderId,
 ) -> Result<StockAnswer, Stop> {
-    let Some(HoldRow::Made(hold)) = find(draft, id)? else {
-        return bar(draft, id);
+    let hold = match find(draft, id)? {
+        Some(HoldRow::Made(hold)) => hold,
+        Some(HoldRow::Passed { to }) => return Ok(StockAnswer::Passed { to }),
+        Some(HoldRow::Barred) | None => return bar(draft, id),
     };
     match hold.status {
         // An order may be called off while its Confirm is still on the way; that one then finds the hold cancelled.
@@ -141,7 +150,10 @@ pub(super) fn ship(
     id: ReservationId,
     order_id: OrderId,
 ) -> Result<StockAnswer, Stop> {
-    let hold = find_made(draft, id)?;
+    let hold = match find_made(draft, id)? {
+        Found::Here(hold) => hold,
+        Found::Passed { to } => return Ok(StockAnswer::Passed { to }),
+    };
     match hold.status {
         HoldStatus::Allocated { order_id: owner } if owner == order_id => step(
             draft,
@@ -168,6 +180,15 @@ fn open(
     expires_unix_ms: u64,
 ) -> Result<StockAnswer, Stop> {
     let now_unix_ms = draft.now_unix_ms;
+    let shards = draft.summary.shards;
+    if shards > 1 && home_shard(id, shards) != 0 {
+        // A writer that has not heard of the split: its write would be overlooked by all who have.
+        return Err(StockError::Elsewhere {
+            reservation_id: id,
+            shards,
+        }
+        .into());
+    }
     if expires_unix_ms <= now_unix_ms {
         return Err(StockError::ExpiryPassed {
             expires_unix_ms,
@@ -198,6 +219,29 @@ fn open(
     };
     draft.open_hold(id, hold);
     Ok(told(id, &hold))
+}
+
+/// PassOn: the reservation will be made in another shard, and never here.
+pub(super) fn pass_on(
+    draft: &mut Draft<'_>,
+    id: ReservationId,
+    to: u8,
+    expires_unix_ms: u64,
+) -> Result<StockAnswer, Stop> {
+    match find(draft, id)? {
+        Some(HoldRow::Made(hold)) => Ok(told(id, &hold)),
+        Some(HoldRow::Passed { to }) => Ok(StockAnswer::Passed { to }),
+        Some(HoldRow::Barred) => Err(StockError::Barred { reservation_id: id }.into()),
+        None => {
+            let now_unix_ms = draft.now_unix_ms;
+            draft.put(RowKey::Hold(id), Row::Hold(HoldRow::Passed { to }));
+            // Until then a Reserve may come again; whatever comes later finds the reservation itself.
+            let prune_unix_ms = expires_unix_ms.min(now_unix_ms.saturating_add(HOLD_MAX_MS));
+            let prune_unix_ms = prune_unix_ms.max(now_unix_ms.saturating_add(ENDED_MEMORY_MS));
+            draft.forget_later(id, prune_unix_ms);
+            Ok(StockAnswer::Passed { to })
+        }
+    }
 }
 
 /// Moves the units of a reservation from where its status has them to `to` (none: out of the centre), and gives it its
@@ -243,9 +287,16 @@ fn find(draft: &Draft<'_>, id: ReservationId) -> Result<Option<HoldRow>, RowErro
     }
 }
 
-fn find_made(draft: &Draft<'_>, id: ReservationId) -> Result<Hold, Stop> {
+/// Where a reservation was made.
+enum Found {
+    Here(Hold),
+    Passed { to: u8 },
+}
+
+fn find_made(draft: &Draft<'_>, id: ReservationId) -> Result<Found, Stop> {
     match find(draft, id)? {
-        Some(HoldRow::Made(hold)) => Ok(hold),
+        Some(HoldRow::Made(hold)) => Ok(Found::Here(hold)),
+        Some(HoldRow::Passed { to }) => Ok(Found::Passed { to }),
         Some(HoldRow::Barred) => Err(StockError::Barred { reservation_id: id }.into()),
         None => Err(StockError::NoHold { reservation_id: id }.into()),
     }

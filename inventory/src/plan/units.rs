@@ -12,7 +12,8 @@ use crate::counts::{Compartment, Movement};
 use crate::error::{RowError, StockError};
 use crate::ids::{CommandId, OrderId, ReturnId, TransferId};
 use crate::ledger::LedgerCause;
-use crate::names::{Centre, Quantity};
+use crate::names::{Centre, Quantity, SHARDS_MAX};
+use crate::outbox::StockEvent;
 use crate::rows::{CommandRecord, ReturnRow, Row, RowKey, TransferDirection, TransferRow};
 
 /// Receive, Damage, Discard and Adjust: one movement, under a command id.
@@ -127,7 +128,8 @@ pub(super) fn transfer_out(
         Compartment::InTransit,
         quantity.get().into(),
     );
-    transfer(
+    let is_new = find_transfer(draft, id)?.is_none();
+    let answer = transfer(
         draft,
         id,
         LedgerCause::TransferOut(id),
@@ -135,7 +137,15 @@ pub(super) fn transfer_out(
         TransferDirection::Out,
         to,
         quantity,
-    )
+    )?;
+    if is_new {
+        draft.tell(StockEvent::TransferSent {
+            transfer_id: id,
+            to: to.clone(),
+            quantity,
+        });
+    }
+    Ok(answer)
 }
 
 /// TransferIn: units from another centre become available.
@@ -155,6 +165,35 @@ pub(super) fn transfer_in(
         from,
         quantity,
     )
+}
+
+/// Split: from now on the stock has shards. Allowed while no reservation is remembered, since the shard that each one is
+/// looked for in changes.
+pub(super) fn split(draft: &mut Draft<'_>, shards: u8) -> Result<StockAnswer, Stop> {
+    let present = draft.summary.shards;
+    if present == shards && shards > 1 {
+        return Ok(StockAnswer::Split { shards });
+    }
+    let counts = &draft.summary.counts;
+    let is_remembering = draft.summary.holds_count > 0
+        || draft.summary.next_prune_unix_ms.is_some()
+        || counts.reserved + counts.allocated > 0;
+    if present > 1 || is_remembering || !(2..=SHARDS_MAX).contains(&shards) {
+        return Err(StockError::NotSplittable {
+            shards,
+            present,
+            why: if is_remembering {
+                "it remembers reservations"
+            } else {
+                "that is not 2 to 64 from 1"
+            },
+        }
+        .into());
+    }
+    draft.summary.shards = shards;
+    let summary = draft.summary;
+    draft.put(RowKey::Summary, Row::Summary(summary));
+    Ok(StockAnswer::Split { shards })
 }
 
 /// TransferArrived: the units are the other centre's now.

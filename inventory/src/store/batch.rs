@@ -22,8 +22,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{Shared, StockBucket, StockStoreError};
 use crate::{
-    PRUNE_MAX, Row, RowChanges, RowError, RowKey, STOCK_CONTENT_TYPE, SWEEP_MAX, StockAnswer,
-    StockCommand, StockError, StockId, StockPlan, StockRows, Summary, plan,
+    PRUNE_MAX, ReservationId, Row, RowChanges, RowError, RowKey, SHORTEN_MAX, STOCK_CONTENT_TYPE,
+    SWEEP_MAX, StockAnswer, StockCommand, StockError, StockId, StockPlan, StockRows, Summary, plan,
 };
 
 /// Most rounds of one batch, beside its deadline. Releasing a full stock of expired holds takes fewer.
@@ -31,6 +31,9 @@ const ROUNDS_MAX: u32 = 4_096;
 
 /// Longest pause before another round, in milliseconds.
 const PAUSE_MAX_MS: u64 = 32;
+
+/// Sorts before every other id.
+const FIRST_ID: ReservationId = ReservationId::from_bytes([0; 16]);
 
 /// A command and where its answer goes.
 #[derive(Debug)]
@@ -281,7 +284,12 @@ impl<'a, B: StockBucket> Driver<'a, B> {
                 .map_err(|broken| self.broken(broken))?;
         }
         if rows.wants_expiring(clock_unix_ms) {
-            let page = self.scan(RowKey::EXPIRY_PREFIX, SWEEP_MAX + 1).await?;
+            // Nothing live lies before it; rows that were deleted do, and are not worth looking at.
+            let from = known.summary.next_expiry_unix_ms;
+            let from = from.map(|time| RowKey::Expiry(time, FIRST_ID));
+            let page = self
+                .scan(RowKey::EXPIRY_PREFIX, from, SWEEP_MAX + 1)
+                .await?;
             let pairs = page
                 .rows
                 .iter()
@@ -290,19 +298,53 @@ impl<'a, B: StockBucket> Driver<'a, B> {
                 .map_err(|broken| self.broken(broken))?;
         }
         if rows.wants_ended(clock_unix_ms) {
-            let page = self.scan(RowKey::ENDED_PREFIX, PRUNE_MAX + 1).await?;
+            let from = known.summary.next_prune_unix_ms;
+            let from = from.map(|time| RowKey::Ended(time, FIRST_ID));
+            let page = self.scan(RowKey::ENDED_PREFIX, from, PRUNE_MAX + 1).await?;
             let keys = page.rows.iter().map(|(key, _)| key.as_ref());
             rows.insert_ended(keys, page.complete)
                 .map_err(|broken| self.broken(broken))?;
         }
+        if rows.wants_oldest() {
+            self.read_oldest(&mut rows).await?;
+        }
         Ok(rows)
     }
 
-    async fn scan(&self, prefix: &str, limit: usize) -> Result<super::RowPage, Setback> {
+    /// Reads the ledger pages that may be torn out, and what those before them add up to.
+    async fn read_oldest(&self, rows: &mut StockRows) -> Result<(), Setback> {
+        let asked = [(self.stock, RowKey::Checkpoint)];
+        let read = self.shared.bucket.get(&asked, self.time_left()).await;
+        let checkpoint = read.into_iter().next().ok_or_else(|| {
+            self.broken(RowError::NotRead {
+                key: RowKey::Checkpoint,
+            })
+        })?;
+        let checkpoint = checkpoint.map_err(|source| self.unreachable(source))?;
+        let from = Some(RowKey::Ledger(rows.summary().ledger_first));
+        let page = self.scan(RowKey::LEDGER_PREFIX, from, SHORTEN_MAX).await?;
+        let pairs = page
+            .rows
+            .iter()
+            .map(|(key, value)| (key.as_ref(), value.as_ref()));
+        let checkpoint = checkpoint.as_ref().map(|row| row.value.data.as_ref());
+        match rows.insert_oldest(checkpoint, pairs) {
+            // Somebody else tears pages out at this moment; this write is going to be refused, or can do without.
+            Err(RowError::Contradiction { .. }) => Ok(()),
+            read => read.map_err(|broken| self.broken(broken)),
+        }
+    }
+
+    async fn scan(
+        &self,
+        prefix: &str,
+        from: Option<RowKey>,
+        limit: usize,
+    ) -> Result<super::RowPage, Setback> {
         let page = self
             .shared
             .bucket
-            .scan(self.stock, prefix, None, limit, self.time_left())
+            .scan(self.stock, prefix, from, limit, self.time_left())
             .await;
         page.map_err(|source| self.unreachable(source))
     }
@@ -321,6 +363,7 @@ impl<'a, B: StockBucket> Driver<'a, B> {
         {
             Ok(TransactOutcome::Applied { versions }) => {
                 (self.doubt, self.may_be_done) = (None, false);
+                self.shared.splits.learn(self.stock, &planned.summary);
                 self.rows.clear();
                 self.is_fresh = false;
                 let version = versions.into_iter().next().flatten();
@@ -431,6 +474,7 @@ impl<'a, B: StockBucket> Driver<'a, B> {
             });
         };
         let summary = Summary::from_bytes(&row.value.data).map_err(|broken| self.broken(broken))?;
+        self.shared.splits.learn(self.stock, &summary);
         Ok(KnownSummary {
             summary,
             version: Some(row.version),
@@ -514,6 +558,9 @@ fn makes_its_row(command: &StockCommand) -> bool {
         | StockCommand::Ship { .. }
         | StockCommand::Inspect { .. }
         | StockCommand::TransferArrived { .. }
+        | StockCommand::PassOn { .. }
+        | StockCommand::Split { .. }
+        | StockCommand::ClearOutbox { .. }
         | StockCommand::Sweep => false,
     }
 }

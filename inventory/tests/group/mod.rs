@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use souk_inventory::{
     CommandId, Compartment, HoldRow, HoldStatus, OrderId, PRUNE_MAX, Quantity, ReservationId,
-    ReturnId, Row, RowKey, SWEEP_MAX, StockAnswer, StockCommand, StockError, StockPlan, StockRows,
-    Summary, TransferId, plan,
+    ReturnId, Row, RowKey, SHORTEN_MAX, SWEEP_MAX, StockAnswer, StockCommand, StockError,
+    StockPlan, StockRows, Summary, TransferId, plan,
 };
 
 pub type Answer = Result<StockAnswer, StockError>;
@@ -86,6 +86,17 @@ impl Group {
             read.insert_ended(rows.into_iter().map(|(key, _)| key), complete)
                 .unwrap();
         }
+        if read.wants_oldest() {
+            let first = RowKey::Ledger(read.summary().ledger_first).to_bytes();
+            let pages = self.rows.range(first..);
+            let pages: Vec<_> = pages
+                .take(SHORTEN_MAX)
+                .map(|(key, value)| (key.as_ref(), value.as_ref()))
+                .collect();
+            let checkpoint = self.rows.get(&RowKey::Checkpoint.to_bytes());
+            read.insert_oldest(checkpoint.map(AsRef::as_ref), pages)
+                .unwrap();
+        }
         read
     }
 
@@ -141,9 +152,22 @@ impl Group {
         let (mut pages, mut reserved, mut allocated) = (0, 0, 0);
         let (mut live, mut ended) = (BTreeSet::new(), BTreeSet::new());
         let (mut expiries, mut endings) = (Vec::new(), Vec::new());
+        let mut outbox = Vec::new();
         for (key, value) in &self.rows {
             let key = RowKey::from_bytes(key).unwrap();
             match (key, Row::from_bytes(key, value).unwrap()) {
+                // `k` sorts before `l/`.
+                (RowKey::Checkpoint, Row::Checkpoint(checkpoint)) => {
+                    assert_eq!(checkpoint.pages, summary.ledger_first);
+                    pages = checkpoint.pages;
+                    for (sum, compartment) in ledger.iter_mut().zip(Compartment::ALL) {
+                        *sum += checkpoint.units.get(compartment);
+                    }
+                }
+                (RowKey::Outbox(number), Row::Outbox(row)) => {
+                    assert!(!row.events.is_empty());
+                    outbox.push(number);
+                }
                 (RowKey::Ledger(number), Row::Ledger(page)) => {
                     assert_eq!(number, pages, "pages have no gaps");
                     assert!(!page.entries.is_empty());
@@ -166,7 +190,9 @@ impl Group {
                         _ => drop(ended.insert(id)),
                     }
                 }
-                (RowKey::Hold(id), Row::Hold(HoldRow::Barred)) => drop(ended.insert(id)),
+                (RowKey::Hold(id), Row::Hold(HoldRow::Barred | HoldRow::Passed { .. })) => {
+                    ended.insert(id);
+                }
                 (RowKey::Expiry(time, id), _) => expiries.push((time, id)),
                 (RowKey::Ended(time, id), _) => endings.push((time, id)),
                 _ => {}
@@ -179,6 +205,8 @@ impl Group {
             summary.counts.on_hand()
         );
         assert_eq!(pages, summary.ledger_next);
+        let numbers = summary.outbox_first..summary.outbox_next;
+        assert!(outbox.into_iter().eq(numbers), "the outbox has no gaps");
         assert_eq!(
             (reserved, allocated),
             (summary.counts.reserved, summary.counts.allocated)

@@ -14,8 +14,8 @@ use souk_inventory::store::{
     ClientStock, LEDGER_PAGES_MAX, StockStore, StockStoreError, StockStoreOptions, stock_bucket,
 };
 use souk_inventory::{
-    Centre, CommandId, Compartment, HoldRow, HoldStatus, LedgerPage, Quantity, ReservationId, Row,
-    RowKey, Sku, StockCommand, StockError, StockId,
+    Centre, CommandId, Compartment, HoldRow, HoldStatus, LedgerPage, Movement, Quantity,
+    ReservationId, Row, RowKey, Sku, StockCommand, StockError, StockId,
 };
 use souk_kv_client::{Client, Outcome, ReadOptions, ScanQuery};
 use tokio::time::{Instant, sleep};
@@ -222,14 +222,17 @@ async fn look(client: &Client, stocks: &StockStore) -> Result<StockState, String
         .await
         .map_err(|problem| told(&problem))?
         .counts;
-    let mut ledger_sum = 0;
-    let mut first = 0;
+    let checkpoint = stocks.ledger_checkpoint(&stock).await;
+    let checkpoint = checkpoint.map_err(|problem| told(&problem))?;
+    let mut ledger_sum = on_hand(&checkpoint.units);
+    let mut first = checkpoint.pages;
     loop {
         let pages = stocks.ledger(&stock, first, LEDGER_PAGES_MAX).await;
         let pages: Vec<(u64, LedgerPage)> = pages.map_err(|problem| told(&problem))?;
         let Some((last, _)) = pages.last() else { break };
         first = last + 1;
-        ledger_sum += pages.iter().map(|(_, page)| on_hand(page)).sum::<i64>();
+        let entries = pages.iter().flat_map(|(_, page)| &page.entries);
+        ledger_sum += entries.map(|entry| on_hand(&entry.units)).sum::<i64>();
     }
     let units = |compartment| i64::try_from(counts.get(compartment)).unwrap_or(i64::MAX);
     Ok(StockState {
@@ -243,17 +246,14 @@ async fn look(client: &Client, stocks: &StockStore) -> Result<StockState, String
     })
 }
 
-fn on_hand(page: &LedgerPage) -> i64 {
+fn on_hand(units: &Movement) -> i64 {
     let on_hand = [
         Compartment::Available,
         Compartment::Reserved,
         Compartment::Allocated,
         Compartment::Damaged,
     ];
-    let moved = |units: &souk_inventory::Movement| {
-        on_hand.map(|place| units.get(place)).iter().sum::<i64>()
-    };
-    page.entries.iter().map(|entry| moved(&entry.units)).sum()
+    on_hand.map(|place| units.get(place)).iter().sum()
 }
 
 async fn holds(client: &Client, stock: &StockId) -> Result<Vec<HeldUnits>, String> {
