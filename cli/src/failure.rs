@@ -115,7 +115,7 @@ pub(crate) enum Failure {
     },
     /// A stock of `bench reserve-hot` could not be filled or read.
     #[error(transparent)]
-    Stock(#[from] StockStoreError),
+    Stock(Box<StockStoreError>),
     /// A host has no address.
     #[error("cannot find the host of {address}; change it in the cluster file")]
     Unresolved {
@@ -139,6 +139,12 @@ pub(crate) enum Failure {
     /// The cluster could not be started.
     #[error(transparent)]
     Up(#[from] UpError),
+}
+
+impl From<StockStoreError> for Failure {
+    fn from(error: StockStoreError) -> Self {
+        Self::Stock(Box::new(error))
+    }
 }
 
 impl Failure {

@@ -51,7 +51,7 @@ impl Souk {
         let log = home.join("souk.log");
         let mut command = Command::new(binary);
         command
-            .args(["up", "--no-shop", "--cluster"])
+            .args(["up", "--no-shop", "--config"])
             .arg(&cluster)
             .arg("--data")
             .arg(home.join("souk"));
@@ -68,7 +68,7 @@ impl Souk {
     pub(crate) fn run(&self, measure: &Measure, time: Duration) -> Result<Figure, CompareError> {
         let mut command = Command::new(&self.binary);
         command
-            .args(["bench", measure.work.name(), "--json", "--cluster"])
+            .args(["bench", measure.work.name(), "--json", "--config"])
             .arg(&self.cluster);
         for (option, value) in [
             ("--clients", u64::from(measure.clients)),

@@ -57,8 +57,8 @@ pub use plan::{
     CHANGES_MAX, COMMANDS_MAX, HOLDS_MAX, PRUNE_MAX, RowChanges, SWEEP_MAX, StockPlan, plan,
 };
 pub use rows::{
-    CommandRecord, DueRow, ReturnRow, Row, RowKey, STOCK_CONTENT_TYPE, StockRows,
-    TransferDirection, TransferRow,
+    CommandRecord, EXPIRY_ROWS_MAX, EndedRow, ExpiryRow, ReturnRow, Row, RowKey,
+    STOCK_CONTENT_TYPE, StockRows, TransferDirection, TransferRow,
 };
 pub use shard::home_shard;
 pub use summary::{STOCK_FORMAT, Summary};

@@ -5,8 +5,8 @@
 //! hundred callers waiting for one hot article cost one ballot, not a hundred.
 //!
 //! Place: pure; used by `crate::store`.
-//! Shape: at most three rows for each command (hold, its expiry, its end), and one summary, one ledger page and one
-//! outbox row for the whole batch, whatever the number of holds.
+//! Shape: at most two rows for each command (hold, its end), and one summary, one ledger page, one row of the expiry
+//! index and one outbox row for the whole batch, whatever the number of holds.
 //! Invariants: 1. a refused command changes nothing, except that a hold it finds expired is released. 2. a batch answers as the same commands one by one would at the
 //! same time. 3. no changes at all when nothing happened, so that replays and refusals need no write.
 //! Not here: reading rows and writing changes, retries (`crate::store`).
@@ -25,7 +25,7 @@ use crate::counts::{Compartment, Movement};
 use crate::error::{RowError, StockError};
 use crate::ledger::{LedgerCause, SHORTEN_MAX};
 use crate::outbox::OUTBOX_CLEAR_MAX;
-use crate::rows::{Row, RowKey, StockRows};
+use crate::rows::{EXPIRY_ROWS_MAX, Row, RowKey, StockRows};
 use crate::summary::Summary;
 use draft::{Draft, Stop};
 
@@ -33,21 +33,22 @@ use draft::{Draft, Stop};
 pub const CHANGES_MAX: usize = 1024;
 
 /// Most commands in one plan.
-pub const COMMANDS_MAX: usize = 110;
+pub const COMMANDS_MAX: usize = 140;
 
-/// Most expired holds that one write releases. As a hold costs one command, releasing keeps up with reserving.
-pub const SWEEP_MAX: usize = 112;
+/// Most holds that one write looks through for those that ran out. As a hold costs one command, releasing keeps up with
+/// reserving.
+pub const SWEEP_MAX: usize = 140;
 
 /// Most ended holds that one write forgets. It keeps up with reserving for the same reason.
-pub const PRUNE_MAX: usize = 112;
+pub const PRUNE_MAX: usize = 140;
 
 const _: () = {
     assert!(SWEEP_MAX >= COMMANDS_MAX && PRUNE_MAX >= COMMANDS_MAX);
-    // A command or a release touches a hold, its expiry and its end; forgetting drops a hold and its end. To that come
-    // one summary, one ledger page, an outbox row and the one that it pushes out, the pages torn out with their
-    // checkpoint, and the outbox rows cleared away.
-    let whole_batch = 4 + SHORTEN_MAX + 1 + OUTBOX_CLEAR_MAX as usize;
-    assert!(3 * (COMMANDS_MAX + SWEEP_MAX) + 2 * PRUNE_MAX + whole_batch <= CHANGES_MAX);
+    // A command or a release touches a hold and its end; forgetting drops both. The sweep drops rows of the expiry index
+    // and writes some of them anew. To that come one summary, one ledger page, one row of the expiry index, an outbox
+    // row and the one that it pushes out, the pages torn out with their checkpoint, and the outbox rows cleared away.
+    let whole_batch = 5 + SHORTEN_MAX + 1 + OUTBOX_CLEAR_MAX as usize + 2 * EXPIRY_ROWS_MAX;
+    assert!(2 * (COMMANDS_MAX + SWEEP_MAX + PRUNE_MAX) + whole_batch <= CHANGES_MAX);
 };
 
 /// Most live holds of one stock.
@@ -88,8 +89,8 @@ pub struct StockPlan {
 /// Plans a batch of commands on one stock.
 ///
 /// `rows` holds the summary, [`StockCommand::row`] of every command, and the fronts of the two indexes where
-/// [`StockRows::wants_expiring`] and [`StockRows::wants_ended`] ask for them; likewise the oldest ledger pages, which may
-/// be left out. `clock_unix_ms` is the proposer's clock in
+/// [`StockRows::wants_expiring`] and [`StockRows::wants_ended`] ask for them, with the holds of [`StockRows::wants_holds`];
+/// likewise the oldest ledger pages, which may be left out. `clock_unix_ms` is the proposer's clock in
 /// Unix milliseconds; the commands are judged at the later of it and the stock's own time.
 ///
 /// # Errors

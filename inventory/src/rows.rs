@@ -3,7 +3,7 @@
 //! ```text
 //! s                                 summary            one
 //! h/{reservation}                   hold               until it ended and is forgotten
-//! x/{expires, 20 digits}/{reservation}   its expiry    as long as it is live: the box sorted by time
+//! x/{earliest expiry, 20 digits}/{page, 20 digits}   the holds that one write made: the box sorted by time
 //! e/{prune, 20 digits}/{reservation}     its end       from its end until it is forgotten
 //! l/{number, 20 digits}             ledger page        until it is torn out
 //! k                                 what torn-out pages add up to    one, once there are any
@@ -16,7 +16,8 @@
 //!
 //! Place: pure; filled by `crate::store`, read by `crate::plan`.
 //! Shape: values are JSON, so that an operator can read a stored row as it is.
-//! Invariants: 1. a hold is live exactly if its `x` row is there, and ended exactly if its `e` row is there.
+//! Invariants: 1. a live hold is listed in one `x` row, not later than it expires; ended ones may be listed still. A hold
+//! is ended exactly if its `e` row is there.
 //! 2. a key reads back to the row that it was made for.
 //! Not here: reading and writing them (`crate::store`).
 
@@ -33,7 +34,11 @@ use crate::ids::{CommandId, OrderId, ReservationId, ReturnId, TransferId};
 use crate::ledger::{LEDGER_PAGES_KEPT, LedgerCheckpoint, LedgerPage, SHORTEN_MAX};
 use crate::names::{Centre, Quantity};
 use crate::outbox::OutboxRow;
+use crate::plan::SWEEP_MAX;
 use crate::summary::Summary;
+
+/// Most rows of the expiry index that one plan looks at.
+pub const EXPIRY_ROWS_MAX: usize = 16;
 
 /// The content type under which the rows of a stock are stored.
 pub const STOCK_CONTENT_TYPE: &str = "application/vnd.souk.stock+json";
@@ -45,8 +50,9 @@ pub enum RowKey {
     Summary,
     /// `h/…`
     Hold(ReservationId),
-    /// `x/…`: the hold's expiry in Unix milliseconds, and its id.
-    Expiry(u64, ReservationId),
+    /// `x/…`: the earliest expiry of the holds listed, in Unix milliseconds, and the ledger page of the write that made
+    /// them.
+    Expiry(u64, u64),
     /// `e/…`: when the hold may be forgotten in Unix milliseconds, and its id.
     Ended(u64, ReservationId),
     /// `l/…`
@@ -109,12 +115,12 @@ impl RowKey {
         let (kind, rest) = text.split_once('/')?;
         let timed = || {
             let (time, id) = rest.split_once('/')?;
-            Some((time.parse().ok()?, id.parse().ok()?))
+            Some((time.parse().ok()?, id))
         };
         match kind {
             "h" => Some(Self::Hold(rest.parse().ok()?)),
-            "x" => timed().map(|(time, id)| Self::Expiry(time, id)),
-            "e" => timed().map(|(time, id)| Self::Ended(time, id)),
+            "x" => timed().and_then(|(time, page)| Some(Self::Expiry(time, page.parse().ok()?))),
+            "e" => timed().and_then(|(time, id)| Some(Self::Ended(time, id.parse().ok()?))),
             "l" => Some(Self::Ledger(rest.parse().ok()?)),
             "o" => Some(Self::Outbox(rest.parse().ok()?)),
             "c" => Some(Self::Command(rest.parse().ok()?)),
@@ -130,7 +136,7 @@ impl fmt::Display for RowKey {
         match self {
             Self::Summary => f.write_str("s"),
             Self::Hold(id) => write!(f, "h/{id}"),
-            Self::Expiry(time, id) => write!(f, "x/{time:020}/{id}"),
+            Self::Expiry(time, page) => write!(f, "x/{time:020}/{page:020}"),
             Self::Ended(time, id) => write!(f, "e/{time:020}/{id}"),
             Self::Ledger(number) => write!(f, "l/{number:020}"),
             Self::Checkpoint => f.write_str("k"),
@@ -142,14 +148,18 @@ impl fmt::Display for RowKey {
     }
 }
 
-/// The value of an `x` or `e` row. The key says the rest.
+/// The value of an `x` row: holds of which none expires before the time in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpiryRow {
+    /// Their ids; never empty, at most [`crate::COMMANDS_MAX`].
+    pub holds: Vec<ReservationId>,
+}
+
+/// The value of an `e` row. The key says everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DueRow {
-    /// The units of the hold, so that releasing it needs no second look; none for an ended one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quantity: Option<Quantity>,
-}
+pub struct EndedRow {}
 
 /// A command that moved units at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,8 +218,10 @@ pub enum Row {
     Summary(Summary),
     /// Under [`RowKey::Hold`].
     Hold(HoldRow),
-    /// Under [`RowKey::Expiry`] and [`RowKey::Ended`].
-    Due(DueRow),
+    /// Under [`RowKey::Expiry`].
+    Expiry(ExpiryRow),
+    /// Under [`RowKey::Ended`].
+    Ended(EndedRow),
     /// Under [`RowKey::Ledger`].
     Ledger(LedgerPage),
     /// Under [`RowKey::Checkpoint`].
@@ -230,7 +242,8 @@ impl Row {
         let bytes = match self {
             Self::Summary(row) => serde_json::to_vec(row),
             Self::Hold(row) => serde_json::to_vec(row),
-            Self::Due(row) => serde_json::to_vec(row),
+            Self::Expiry(row) => serde_json::to_vec(row),
+            Self::Ended(row) => serde_json::to_vec(row),
             Self::Ledger(row) => serde_json::to_vec(row),
             Self::Checkpoint(row) => serde_json::to_vec(row),
             Self::Outbox(row) => serde_json::to_vec(row),
@@ -251,7 +264,8 @@ impl Row {
         let row = match key {
             RowKey::Summary => return Summary::from_bytes(bytes).map(Self::Summary),
             RowKey::Hold(_) => serde_json::from_slice(bytes).map(Self::Hold),
-            RowKey::Expiry(..) | RowKey::Ended(..) => serde_json::from_slice(bytes).map(Self::Due),
+            RowKey::Expiry(..) => serde_json::from_slice(bytes).map(Self::Expiry),
+            RowKey::Ended(..) => serde_json::from_slice(bytes).map(Self::Ended),
             RowKey::Ledger(_) => serde_json::from_slice(bytes).map(Self::Ledger),
             RowKey::Checkpoint => serde_json::from_slice(bytes).map(Self::Checkpoint),
             RowKey::Outbox(_) => serde_json::from_slice(bytes).map(Self::Outbox),
@@ -272,11 +286,11 @@ pub(crate) struct Window<T> {
 }
 
 /// One row of the expiry index.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Expiring {
-    pub(crate) expires_unix_ms: u64,
-    pub(crate) id: ReservationId,
-    pub(crate) quantity: Quantity,
+    pub(crate) earliest_unix_ms: u64,
+    pub(crate) page: u64,
+    pub(crate) holds: Vec<ReservationId>,
 }
 
 /// One row of the index of ended holds.
@@ -333,7 +347,8 @@ impl StockRows {
         Ok(())
     }
 
-    /// Whether a plan at `clock_unix_ms` wants the first [`crate::SWEEP_MAX`] + 1 rows of [`RowKey::EXPIRY_PREFIX`].
+    /// Whether a plan at `clock_unix_ms` wants the first [`EXPIRY_ROWS_MAX`] rows of [`RowKey::EXPIRY_PREFIX`], and then
+    /// [`StockRows::wants_holds`].
     pub fn wants_expiring(&self, clock_unix_ms: u64) -> bool {
         is_due(
             self.summary.next_expiry_unix_ms,
@@ -360,19 +375,16 @@ impl StockRows {
     ) -> Result<(), RowError> {
         let read = |(key, value)| {
             let key = RowKey::from_bytes(key)?;
-            let RowKey::Expiry(expires_unix_ms, id) = key else {
+            let RowKey::Expiry(earliest_unix_ms, page) = key else {
                 return Err(RowError::Contradiction { key });
             };
-            let Row::Due(DueRow {
-                quantity: Some(quantity),
-            }) = Row::from_bytes(key, value)?
-            else {
+            let Row::Expiry(ExpiryRow { holds }) = Row::from_bytes(key, value)? else {
                 return Err(RowError::Contradiction { key });
             };
             Ok(Expiring {
-                expires_unix_ms,
-                id,
-                quantity,
+                earliest_unix_ms,
+                page,
+                holds,
             })
         };
         let rows = rows
@@ -381,6 +393,33 @@ impl StockRows {
             .collect::<Result<_, RowError>>()?;
         self.expiring = Some(Window { rows, complete });
         Ok(())
+    }
+
+    /// The holds that a plan at `clock_unix_ms` looks through for those that ran out: their rows are wanted, too, with
+    /// [`StockRows::insert`], once the front of the expiry index is there.
+    pub fn wants_holds(&self, clock_unix_ms: u64) -> Vec<RowKey> {
+        let due = self.due(self.summary.now(clock_unix_ms));
+        let ids = due.iter().flat_map(|row| &row.holds);
+        ids.map(|id| RowKey::Hold(*id)).collect()
+    }
+
+    /// The rows at the front of the expiry index that one write works through: as many as name at most
+    /// [`crate::SWEEP_MAX`] holds, and the first in any case.
+    pub(crate) fn due(&self, now_unix_ms: u64) -> &[Expiring] {
+        let rows = self
+            .expiring
+            .as_ref()
+            .map_or(&[][..], |window| &window.rows);
+        let mut named = 0;
+        let count = rows
+            .iter()
+            .take_while(|row| {
+                let is_first = named == 0;
+                named += row.holds.len();
+                row.earliest_unix_ms <= now_unix_ms && (is_first || named <= SWEEP_MAX)
+            })
+            .count();
+        &rows[..count]
     }
 
     /// Takes in the front of the index of ended holds; `complete` when the scan met the end of the index.
@@ -477,8 +516,8 @@ mod tests {
         check_key(RowKey::Summary, "s");
         check_key(RowKey::Hold(id), &format!("h/{hex}"));
         check_key(
-            RowKey::Expiry(5, id),
-            &format!("x/00000000000000000005/{hex}"),
+            RowKey::Expiry(5, 7),
+            "x/00000000000000000005/00000000000000000007",
         );
         check_key(
             RowKey::Ended(u64::MAX, id),
@@ -508,7 +547,8 @@ mod tests {
             "s/",
             "h/",
             "l/7",
-            "x/5/abababababababababababababababab",
+            "x/5/00000000000000000007",
+            "x/00000000000000000005/7",
             "z/1",
             "h/AB",
         ] {
@@ -527,7 +567,7 @@ mod tests {
                 .starts_with(RowKey::HOLD_PREFIX)
         );
         assert!(
-            RowKey::Expiry(1, id)
+            RowKey::Expiry(1, 1)
                 .to_string()
                 .starts_with(RowKey::EXPIRY_PREFIX)
         );

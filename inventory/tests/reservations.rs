@@ -180,9 +180,10 @@ fn crowd(count: usize, expires_unix_ms: u64) -> Vec<StockCommand> {
 fn one_batch_never_grants_more_than_there_is() {
     let mut group = Group::with_available(100);
     let commands = crowd(COMMANDS_MAX, 1_000);
-    // One page and one summary for all of them: two rows for each hold, whatever the batch.
+    // One row for each hold. For all of them together the summary, a ledger page, a row of the expiry index, and one of
+    // the outbox, since nothing is left.
     let planned = plan(&group.read(&commands, 0), &commands, 0).unwrap();
-    assert_eq!(planned.changes.len(), 2 * 100 + 2);
+    assert_eq!(planned.changes.len(), 100 + 4);
     let answers = group.batch(&commands, 0);
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 100);
 }
@@ -268,15 +269,20 @@ fn the_fullest_plan_stays_within_the_rows_of_one_write() {
         other => panic!("{other:?} reserves nothing"),
     };
     let releases: Vec<_> = crowd.iter().map(give_up).collect();
+    let first_expiry = HOLD_MAX_MS - ENDED_MEMORY_MS;
+    let at = first_expiry + (PRUNE_MAX + SWEEP_MAX) as u64 - 1;
     for commands in releases[..PRUNE_MAX].chunks(COMMANDS_MAX) {
-        group.batch(commands, 1);
+        group.batch(commands, at - ENDED_MEMORY_MS);
     }
-    let at = HOLD_MAX_MS - ENDED_MEMORY_MS + (PRUNE_MAX + SWEEP_MAX) as u64 - 1;
+    // The sweep comes past those that are to be forgotten later.
+    let past = first_expiry + PRUNE_MAX as u64 - 1;
+    group.one(StockCommand::Sweep, past).unwrap();
     let last = &releases[PRUNE_MAX + SWEEP_MAX..];
     let planned = plan(&group.read(last, at), last, at).unwrap();
     assert_eq!(
         planned.changes.len(),
-        3 * (COMMANDS_MAX + SWEEP_MAX) + 2 * PRUNE_MAX + 2
+        2 * (COMMANDS_MAX + SWEEP_MAX + PRUNE_MAX) + 4,
+        "and a summary, a ledger page, an outbox row, and a row of the expiry index that is worked off"
     );
     assert!(planned.changes.len() <= CHANGES_MAX);
     group.write(&planned);
@@ -324,9 +330,12 @@ fn rows_that_contradict_each_other_stop_the_batch() {
     let mut group = Group::with_available(1);
     check(group.one(reserve(1, 1, 1_000), 0), Ok(HoldStatus::Held));
     let commands = [confirm(1, 1)];
-    let mut rows = group.read(&commands, 1_000);
-    rows.insert(RowKey::Hold(reservation(1)), None).unwrap();
-    let refusal = plan(&rows, &commands, 1_000);
+    // A hold with units, in a stock that has none reserved.
+    let mut rows = StockRows::new(None);
+    let key = RowKey::Hold(reservation(1));
+    let held = group.rows.get(&key.to_bytes()).map(AsRef::as_ref);
+    rows.insert(key, held).unwrap();
+    let refusal = plan(&rows, &commands, 1);
     assert!(
         matches!(refusal, Err(RowError::Contradiction { .. })),
         "{refusal:?}"

@@ -17,7 +17,7 @@ use souk_inventory::store::{
     RowPage, StockBucket, StockClock, StockStore, StockStoreError, StockStoreOptions, stock_bucket,
 };
 use souk_inventory::{
-    CHANGES_MAX, Centre, HoldRow, HoldStatus, ReservationId, Row, RowKey, SWEEP_MAX, Sku,
+    CHANGES_MAX, Centre, Hold, HoldRow, HoldStatus, ReservationId, Row, RowKey, SWEEP_MAX, Sku,
     StockAnswer, StockCommand, StockId,
 };
 use souk_kv_client::{
@@ -670,8 +670,20 @@ async fn too_many_waiting_commands_are_refused_at_once() {
 async fn rows_that_contradict_each_other_are_reported() {
     let shop = Shop::with_available(1).await;
     assert!(is_held(&shop.run(reserve(1, 1, 1_000)).await));
-    let hold = RowKey::Hold(id(1)).to_bytes();
-    shop.fake.state().rows.remove(&hold);
+    // A hold of more units than the stock has reserved.
+    let key = RowKey::Hold(id(1));
+    let stored = shop.fake.state().row(&key.to_bytes()).unwrap();
+    let row = Row::from_bytes(key, &stored.value.data).unwrap();
+    let Row::Hold(HoldRow::Made(hold)) = row else {
+        panic!("{row:?} is no hold");
+    };
+    let larger = Row::Hold(HoldRow::Made(Hold {
+        quantity: units(2),
+        ..hold
+    }));
+    let larger = Value::bytes(larger.to_bytes());
+    let put = RowOperation::put(key.to_bytes(), Condition::Any, larger);
+    shop.fake.state().transact(&[put]);
     shop.clock.store(1_000, Ordering::SeqCst);
     let error = shop.run(reserve(1, 1, 1_000)).await.unwrap_err();
     assert_eq!(

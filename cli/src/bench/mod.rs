@@ -150,6 +150,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(shelf::UNITS_MAX)))]
     holds: u32,
 
+    /// Shards of each stock of reserve-hot, 1 to 64.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(souk_inventory::SHARDS_MAX)))]
+    shards: u8,
+
     /// The bucket that get, put, put-batch and ycsb use.
     #[arg(long, value_enum, default_value = "siblings")]
     mode: PlainMode,

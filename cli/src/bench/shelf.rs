@@ -17,8 +17,8 @@ use souk_inventory::store::{
     ClientStock, LEDGER_PAGES_MAX, StockStore, StockStoreError, StockStoreOptions, stock_bucket,
 };
 use souk_inventory::{
-    Centre, CommandId, Compartment, HOLD_MAX_MS, HOLDS_MAX, HoldRow, Quantity, ReservationId, Sku,
-    StockCommand, StockError, StockId,
+    Centre, CommandId, Compartment, HOLD_MAX_MS, HOLDS_MAX, HoldRow, Movement, Quantity,
+    ReservationId, Sku, StockCommand, StockError, StockId,
 };
 use souk_kv_client::{Client, Outcome};
 
@@ -46,6 +46,7 @@ pub(crate) struct Shelves {
     sku: Sku,
     units: u32,
     holds: u32,
+    shards: u8,
     expires_unix_ms: u64,
     open: Mutex<Arc<Shelf>>,
     all: tokio::sync::Mutex<Vec<Arc<Shelf>>>,
@@ -105,6 +106,7 @@ impl Shelves {
             sku,
             units: args.units,
             holds: args.holds,
+            shards: args.shards,
             expires_unix_ms: now_unix_ms.saturating_add(lasting(args.whole_time())),
             open: Mutex::new(Arc::clone(&first)),
             all: tokio::sync::Mutex::new(vec![Arc::clone(&first)]),
@@ -136,12 +138,20 @@ impl Shelves {
         let progress = Progress::begin("counting every unit".to_owned());
         for (number, shelf) in all.iter().enumerate() {
             progress.set(number as u64, all.len() as u64);
-            let held = self.held_in(shelf).await?;
-            let counted = Counted {
+            // Units that are on their way between shards arrive first.
+            self.store.balance(&shelf.stock).await?;
+            let total = self.store.total(&shelf.stock).await?;
+            let mut counted = Counted {
                 units: u64::from(self.units) + u64::from(self.holds),
-                summary: self.store.summary(&shelf.stock).await?.counts,
-                ledger: self.ledger_sum(shelf).await?,
+                summary: total.unwrap_or_default(),
+                ledger: Movement::default(),
             };
+            let mut held = BTreeMap::new();
+            for number in 0..self.shards {
+                let shard = shelf.stock.shard(number);
+                self.collect_holds(&shard, &mut held).await?;
+                counted.ledger = counted.ledger.plus(&self.ledger_sum(&shard).await?);
+            }
             let problem = counted
                 .problem(&held)
                 .or_else(|| shelf.problem(&held))
@@ -196,6 +206,9 @@ impl Shelves {
                 .expect("the limits of both arguments keep their sum a quantity"),
         };
         self.store.run(&shelf.stock, receive).await?;
+        if self.shards > 1 {
+            self.store.split(&shelf.stock, self.shards).await?;
+        }
         if self.holds == 0 {
             return Ok(());
         }
@@ -211,21 +224,18 @@ impl Shelves {
         Ok(())
     }
 
-    /// Every reservation that stands in a stock, and the units that it holds.
-    async fn held_in(
+    /// Adds every reservation that stands in a shard, and the units that it holds.
+    async fn collect_holds(
         &self,
-        shelf: &Shelf,
-    ) -> Result<BTreeMap<ReservationId, u64>, StockStoreError> {
-        let mut held = BTreeMap::new();
+        shard: &StockId,
+        held: &mut BTreeMap<ReservationId, u64>,
+    ) -> Result<(), StockStoreError> {
         let mut first = ReservationId::from_bytes([0; 16]);
         loop {
-            let page = self
-                .store
-                .reservations(&shelf.stock, first, HOLDS_PAGE)
-                .await?;
+            let page = self.store.reservations(shard, first, HOLDS_PAGE).await?;
             let Some((last, _)) = page.last().filter(|_| page.len() == HOLDS_PAGE).copied() else {
                 held.extend(page.iter().filter_map(units_held));
-                return Ok(held);
+                return Ok(());
             };
             held.extend(page.iter().filter_map(units_held));
             // The last one is read again, which changes nothing.
@@ -233,24 +243,19 @@ impl Shelves {
         }
     }
 
-    /// The sum of every movement, by compartment.
-    async fn ledger_sum(&self, shelf: &Shelf) -> Result<[i64; 5], StockStoreError> {
-        let checkpoint = self.store.ledger_checkpoint(&shelf.stock).await?;
-        let mut sum = Compartment::ALL.map(|compartment| checkpoint.units.get(compartment));
+    /// The sum of every movement of a shard.
+    async fn ledger_sum(&self, shard: &StockId) -> Result<Movement, StockStoreError> {
+        let checkpoint = self.store.ledger_checkpoint(shard).await?;
+        let mut sum = checkpoint.units;
         let mut first = checkpoint.pages;
         loop {
-            let pages = self
-                .store
-                .ledger(&shelf.stock, first, LEDGER_PAGES_MAX)
-                .await?;
+            let pages = self.store.ledger(shard, first, LEDGER_PAGES_MAX).await?;
             let Some((last, _)) = pages.last() else {
                 return Ok(sum);
             };
             first = last + 1;
             for entry in pages.iter().flat_map(|(_, page)| &page.entries) {
-                for (total, compartment) in sum.iter_mut().zip(Compartment::ALL) {
-                    *total += entry.units.get(compartment);
-                }
+                sum = sum.plus(&entry.units);
             }
         }
     }
@@ -297,21 +302,21 @@ impl Shelf {
 struct Counted {
     units: u64,
     summary: souk_inventory::StockCounts,
-    ledger: [i64; 5],
+    ledger: Movement,
 }
 
 impl Counted {
     fn problem(&self, held: &BTreeMap<ReservationId, u64>) -> Option<String> {
         let counts = Compartment::ALL.map(|compartment| self.summary.get(compartment));
-        let ledger = self.ledger.map(u64::try_from);
+        let sums = Compartment::ALL.map(|compartment| self.ledger.get(compartment));
+        let ledger = sums.map(u64::try_from);
         if ledger
             .iter()
             .zip(counts)
             .any(|(sum, count)| *sum != Ok(count))
         {
             return Some(format!(
-                "the ledger adds up to {:?}, the counts are {counts:?}",
-                self.ledger
+                "the ledger adds up to {sums:?}, the counts are {counts:?}"
             ));
         }
         let units_held: u64 = held.values().sum();
@@ -339,6 +344,7 @@ mod tests {
     }
 
     fn counted(available: u64, reserved: u64, ledger: [i64; 5]) -> Counted {
+        let ledger = serde_json::from_value(serde_json::json!(ledger)).unwrap();
         let summary = StockCounts {
             available,
             reserved,

@@ -2,7 +2,7 @@
 //!
 //! Place: pure; used by the modules beside it.
 //! Invariants: 1. a movement is checked against all counts before anything of its command is changed.
-//! 2. a row that was made and removed again within the plan leaves no trace.
+//! 2. all holds that a plan makes share one row of the expiry index.
 //! Not here: the rules of single commands (`super::holds`, `super::units`).
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::hold::{Hold, HoldRow, HoldStatus};
 use crate::ids::ReservationId;
 use crate::ledger::{LedgerCause, LedgerEntry, LedgerPage};
 use crate::outbox::{OUTBOX_CLEAR_MAX, OUTBOX_ROWS_MAX, OutboxRow, StockEvent};
-use crate::rows::{DueRow, Row, RowKey, StockRows};
+use crate::rows::{EndedRow, ExpiryRow, Row, RowKey, StockRows};
 use crate::summary::Summary;
 
 /// Why a command stops.
@@ -48,6 +48,8 @@ pub(super) struct Draft<'a> {
     changed: BTreeMap<RowKey, Option<Row>>,
     entries: Vec<LedgerEntry>,
     events: Vec<StockEvent>,
+    /// Holds that this plan made, with their expiries.
+    opened: Vec<(u64, ReservationId)>,
     /// Outbox rows that this plan has cleared away.
     cleared_count: u64,
 }
@@ -63,6 +65,7 @@ impl<'a> Draft<'a> {
             changed: BTreeMap::new(),
             entries: Vec::new(),
             events: Vec::new(),
+            opened: Vec::new(),
             cleared_count: 0,
         }
     }
@@ -81,14 +84,7 @@ impl<'a> Draft<'a> {
 
     /// Removes a row that exists.
     pub(super) fn delete(&mut self, key: RowKey) {
-        // An expiry row is never replaced, so one that stands among the changes was made by this very plan.
-        let made_here =
-            matches!(key, RowKey::Expiry(..)) && matches!(self.changed.get(&key), Some(Some(_)));
-        if made_here {
-            self.changed.remove(&key);
-        } else {
-            self.changed.insert(key, None);
-        }
+        self.changed.insert(key, None);
     }
 
     /// The ledger page that this plan writes, if it moves anything.
@@ -129,22 +125,28 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Writes a new live hold and its expiry.
+    /// Writes a new live hold; its expiry goes into the index at the end.
     pub(super) fn open_hold(&mut self, id: ReservationId, hold: Hold) {
-        let expires = hold.expires_unix_ms;
         self.put(RowKey::Hold(id), Row::Hold(HoldRow::Made(hold)));
-        self.put(
-            RowKey::Expiry(expires, id),
-            Row::Due(DueRow {
-                quantity: Some(hold.quantity),
-            }),
-        );
+        self.opened.push((hold.expires_unix_ms, id));
         self.summary.holds_count += 1;
-        self.summary.next_expiry_unix_ms = earlier(self.summary.next_expiry_unix_ms, expires);
     }
 
-    /// Gives a hold its next status: takes it out of the expiry index when it was live, and remembers when to forget it
-    /// if this is its end.
+    /// Lists live holds in the expiry index, under the earliest time of them.
+    pub(super) fn index(&mut self, page: u64, holds: &[(u64, ReservationId)]) {
+        let Some(earliest) = holds.iter().map(|(expires, _)| *expires).min() else {
+            return;
+        };
+        let holds = holds.iter().map(|(_, id)| *id).collect();
+        self.put(
+            RowKey::Expiry(earliest, page),
+            Row::Expiry(ExpiryRow { holds }),
+        );
+        self.summary.next_expiry_unix_ms = earlier(self.summary.next_expiry_unix_ms, earliest);
+    }
+
+    /// Gives a hold its next status, and remembers when to forget it if this is its end. In the expiry index it stays:
+    /// the sweep passes over what is not live any more.
     pub(super) fn advance(
         &mut self,
         id: ReservationId,
@@ -152,13 +154,10 @@ impl<'a> Draft<'a> {
         status: HoldStatus,
     ) -> Result<Hold, RowError> {
         if before.status == HoldStatus::Held {
-            let key = RowKey::Expiry(before.expires_unix_ms, id);
+            self.opened.retain(|(_, opened)| *opened != id);
+            let key = RowKey::Hold(id);
             let holds_count = self.summary.holds_count.checked_sub(1);
             self.summary.holds_count = holds_count.ok_or(RowError::Contradiction { key })?;
-            self.delete(key);
-            if self.summary.holds_count == 0 {
-                self.summary.next_expiry_unix_ms = None;
-            }
         }
         let hold = Hold { status, ..before };
         self.events.extend(StockEvent::of(id, &hold));
@@ -171,10 +170,7 @@ impl<'a> Draft<'a> {
 
     /// Notes from when on the row of an ended or barred reservation may go.
     pub(super) fn forget_later(&mut self, id: ReservationId, prune_unix_ms: u64) {
-        self.put(
-            RowKey::Ended(prune_unix_ms, id),
-            Row::Due(DueRow { quantity: None }),
-        );
+        self.put(RowKey::Ended(prune_unix_ms, id), Row::Ended(EndedRow {}));
         self.summary.next_prune_unix_ms = earlier(self.summary.next_prune_unix_ms, prune_unix_ms);
     }
 
@@ -233,6 +229,8 @@ impl<'a> Draft<'a> {
         }
         self.summary.time_unix_ms = self.now_unix_ms;
         self.fill_outbox();
+        let opened = std::mem::take(&mut self.opened);
+        self.index(self.page(), &opened);
         if !self.entries.is_empty() {
             let page = LedgerPage {
                 time_unix_ms: self.now_unix_ms,

@@ -22,8 +22,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{Shared, StockBucket, StockStoreError};
 use crate::{
-    PRUNE_MAX, ReservationId, Row, RowChanges, RowError, RowKey, SHORTEN_MAX, STOCK_CONTENT_TYPE,
-    SWEEP_MAX, StockAnswer, StockCommand, StockError, StockId, StockPlan, StockRows, Summary, plan,
+    EXPIRY_ROWS_MAX, PRUNE_MAX, ReservationId, Row, RowChanges, RowError, RowKey, SHORTEN_MAX,
+    STOCK_CONTENT_TYPE, StockAnswer, StockCommand, StockError, StockId, StockPlan, StockRows,
+    Summary, plan,
 };
 
 /// Most rounds of one batch, beside its deadline. Releasing a full stock of expired holds takes fewer.
@@ -286,9 +287,9 @@ impl<'a, B: StockBucket> Driver<'a, B> {
         if rows.wants_expiring(clock_unix_ms) {
             // Nothing live lies before it; rows that were deleted do, and are not worth looking at.
             let from = known.summary.next_expiry_unix_ms;
-            let from = from.map(|time| RowKey::Expiry(time, FIRST_ID));
+            let from = from.map(|time| RowKey::Expiry(time, 0));
             let page = self
-                .scan(RowKey::EXPIRY_PREFIX, from, SWEEP_MAX + 1)
+                .scan(RowKey::EXPIRY_PREFIX, from, EXPIRY_ROWS_MAX)
                 .await?;
             let pairs = page
                 .rows
@@ -296,6 +297,7 @@ impl<'a, B: StockBucket> Driver<'a, B> {
                 .map(|(key, value)| (key.as_ref(), value.as_ref()));
             rows.insert_expiring(pairs, page.complete)
                 .map_err(|broken| self.broken(broken))?;
+            self.read_expiring(&mut rows, clock_unix_ms).await?;
         }
         if rows.wants_ended(clock_unix_ms) {
             let from = known.summary.next_prune_unix_ms;
@@ -309,6 +311,24 @@ impl<'a, B: StockBucket> Driver<'a, B> {
             self.read_oldest(&mut rows).await?;
         }
         Ok(rows)
+    }
+
+    /// Reads the holds that the sweep looks through. Those that a command names are known, or guessed with a condition.
+    async fn read_expiring(&self, rows: &mut StockRows, clock_unix_ms: u64) -> Result<(), Setback> {
+        let mut keys = rows.wants_holds(clock_unix_ms);
+        keys.retain(|key| !self.rows.contains_key(key));
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let asked: Vec<_> = keys.iter().map(|key| (self.stock, *key)).collect();
+        let read = self.shared.bucket.get(&asked, self.time_left()).await;
+        for (key, row) in keys.iter().zip(read) {
+            let row = row.map_err(|source| self.unreachable(source))?;
+            let value = row.as_ref().map(|row| row.value.data.as_ref());
+            rows.insert(*key, value)
+                .map_err(|broken| self.broken(broken))?;
+        }
+        Ok(())
     }
 
     /// Reads the ledger pages that may be torn out, and what those before them add up to.

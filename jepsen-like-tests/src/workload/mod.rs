@@ -6,7 +6,7 @@
 //! | `register` | conditional writes of the client library | linearizable versioned-map |
 //! | `cart` | `souk_cart::store` | set |
 //! | `shop-cart` | the shop's HTTP API | set |
-//! | `stock` | `souk_inventory::store` | stock |
+//! | `stock`, `split-stock` | `souk_inventory::store` | stock |
 //! | `checkout` | the shop's HTTP API | orders |
 //!
 //! Place: clients of the store and the shop; knows no faults.
@@ -96,7 +96,8 @@ pub fn all() -> Vec<Box<dyn Workload>> {
         Box::new(Register),
         Box::new(Cart),
         Box::new(ShopCart),
-        Box::new(Stock),
+        Box::new(Stock::WHOLE),
+        Box::new(Stock::SPLIT),
         Box::new(Checkout),
     ]
 }

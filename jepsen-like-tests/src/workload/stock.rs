@@ -1,7 +1,8 @@
 //! Many processes reserve one SKU until nothing is left of it.
 //!
 //! Each process has its own stock store, so that they outrun one another as several shops would. A reservation
-//! that nobody confirmed is asked for again under its id.
+//! that nobody confirmed is asked for again under its id. The stock is one group, or split into several shards among which
+//! reservations are passed on and units are moved.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,7 +27,8 @@ use crate::history::{History, Lane, Recorder};
 
 const BUCKET: &str = "jepsen-stock";
 const SKU: &str = "lamp";
-const CENTRE: &str = "main";
+/// Shards of the split stock.
+const SHARDS: u8 = 4;
 /// Units that there are.
 const UNITS: u32 = 500;
 /// Clients share the units over this part of their time, if answers take no time; then they are refused.
@@ -42,15 +44,32 @@ const HOLDS_MAX: usize = 100_000;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-pub struct Stock;
+pub struct Stock {
+    shards: u8,
+}
+
+impl Stock {
+    /// One group.
+    pub const WHOLE: Self = Self { shards: 1 };
+    /// Four groups.
+    pub const SPLIT: Self = Self { shards: SHARDS };
+}
 
 impl Workload for Stock {
     fn name(&self) -> &'static str {
-        "stock"
+        if self.shards == 1 {
+            "stock"
+        } else {
+            "split-stock"
+        }
     }
 
     fn about(&self) -> &'static str {
-        "8 processes reserve one SKU with 500 units; exactly 500 are granted"
+        if self.shards == 1 {
+            "8 processes reserve one SKU with 500 units; exactly 500 are granted"
+        } else {
+            "8 processes reserve one SKU with 500 units in 4 shards; exactly 500 are granted"
+        }
     }
 
     fn crowd(&self) -> Crowd {
@@ -74,15 +93,24 @@ impl Workload for Stock {
             })?;
             let stocks = store(client);
             let mut lane = recorder.lane();
-            let asked = json!({"stock": stock_id().to_string(), "quantity": UNITS});
+            let stock = self.id();
+            let asked = json!({"stock": stock.to_string(), "quantity": UNITS});
             let pending = lane.invoke("receive", asked);
             let receive = StockCommand::Receive {
                 command_id: CommandId::from_bytes([7; 16]),
                 quantity: Quantity::new(UNITS).expect("the units are a quantity"),
             };
-            match stocks.run(&stock_id(), receive).await {
+            match stocks.run(&stock, receive).await {
                 Ok(_) => pending.ok_as_asked(),
                 Err(problem) => pending.info(told(&problem)),
+            }
+            if self.shards > 1 {
+                let split = stocks.split(&stock, self.shards).await;
+                split.map_err(|problem| WorkloadError::NotSettled {
+                    what: "the stock is not split",
+                    waited_s: 0,
+                    last: told(&problem),
+                })?;
             }
             Ok(())
         }
@@ -90,16 +118,16 @@ impl Workload for Stock {
     }
 
     fn run(&self, mut context: ClientContext) -> BoxFuture<'static, Result<(), WorkloadError>> {
+        let (stock, crowd) = (self.id(), self.crowd());
         async move {
             let client = context.target.connect(&context.id.to_string()).await?;
             let stocks = store(client);
-            let crowd = Stock.crowd();
             let share = f64::from(UNITS) / f64::from(crowd.workers * crowd.lanes);
             let pause = context.time.mul_f64(SOLD_OUT_AFTER / share);
             let expires_unix_ms = expiry();
             while context.pause(pause).await {
                 let id = ReservationId::from_bytes(context.random.random());
-                reserve(&stocks, &mut context.lane, id, expires_unix_ms).await;
+                reserve(&stocks, &stock, &mut context.lane, id, expires_unix_ms).await;
             }
             Ok(())
         }
@@ -116,9 +144,10 @@ impl Workload for Stock {
             let client = target.connect("finish").await?;
             let stocks = store(client.clone());
             let mut lane = recorder.lane();
-            sell_out(&stocks, &mut lane).await?;
-            let pending = lane.invoke("final-stock", json!({"stock": stock_id().to_string()}));
-            match look(&client, &stocks).await {
+            let stock = self.id();
+            sell_out(&stocks, &stock, &mut lane).await?;
+            let pending = lane.invoke("final-stock", json!({"stock": stock.to_string()}));
+            match look(&client, &stocks, &stock, self.shards).await {
                 Ok(state) => pending.ok(json!(state)),
                 Err(why) => pending.fail(why),
             }
@@ -143,12 +172,13 @@ enum Got {
 
 async fn reserve(
     stocks: &StockStore,
+    stock: &StockId,
     lane: &mut Lane,
     id: ReservationId,
     expires_unix_ms: u64,
 ) -> Got {
     for _ in 0..ATTEMPTS_MAX {
-        let got = try_reserve(stocks, lane, id, expires_unix_ms).await;
+        let got = try_reserve(stocks, stock, lane, id, expires_unix_ms).await;
         if got != Got::Doubt {
             return got;
         }
@@ -158,11 +188,11 @@ async fn reserve(
 
 async fn try_reserve(
     stocks: &StockStore,
+    stock: &StockId,
     lane: &mut Lane,
     id: ReservationId,
     expires_unix_ms: u64,
 ) -> Got {
-    let stock = stock_id();
     let asked = json!({"stock": stock.to_string(), "reservation": id.to_string(), "quantity": 1});
     let pending = lane.invoke("reserve", asked);
     let command = StockCommand::Reserve {
@@ -170,7 +200,7 @@ async fn try_reserve(
         quantity: Quantity::new(1).expect("one is a quantity"),
         expires_unix_ms,
     };
-    match stocks.run(&stock, command).await {
+    match stocks.run(stock, command).await {
         Ok(_) => {
             pending.ok_as_asked();
             Got::Granted
@@ -193,13 +223,28 @@ async fn try_reserve(
 }
 
 /// Takes what is left, until there is nothing.
-async fn sell_out(stocks: &StockStore, lane: &mut Lane) -> Result<(), WorkloadError> {
+async fn sell_out(
+    stocks: &StockStore,
+    stock: &StockId,
+    lane: &mut Lane,
+) -> Result<(), WorkloadError> {
     let begun = Instant::now();
+    // Units that a fault stopped on their way between shards arrive first.
+    while let Err(problem) = stocks.balance(stock).await {
+        if begun.elapsed() > FINISH_WITHIN {
+            return Err(WorkloadError::NotSettled {
+                what: "units are still on their way",
+                waited_s: FINISH_WITHIN.as_secs(),
+                last: told(&problem),
+            });
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
     let mut number = 0_u128;
     let expires_unix_ms = expiry();
     loop {
         let id = ReservationId::from_bytes(number.to_be_bytes());
-        if reserve(stocks, lane, id, expires_unix_ms).await == Got::Refused {
+        if reserve(stocks, stock, lane, id, expires_unix_ms).await == Got::Refused {
             return Ok(());
         }
         number += 1;
@@ -214,36 +259,54 @@ async fn sell_out(stocks: &StockStore, lane: &mut Lane) -> Result<(), WorkloadEr
     }
 }
 
-/// Everything that the store has on the stock, read row by row and not through the store's own sums.
-async fn look(client: &Client, stocks: &StockStore) -> Result<StockState, String> {
-    let stock = stock_id();
+/// Everything that the store has on the stock, over all shards.
+async fn look(
+    client: &Client,
+    stocks: &StockStore,
+    stock: &StockId,
+    shards: u8,
+) -> Result<StockState, String> {
+    let mut state = StockState {
+        stock: stock.to_string(),
+        ..StockState::default()
+    };
+    for number in 0..shards {
+        look_at(client, stocks, &stock.shard(number), &mut state).await?;
+    }
+    Ok(state)
+}
+
+/// Adds one shard, read row by row and not through the store's own sums.
+async fn look_at(
+    client: &Client,
+    stocks: &StockStore,
+    stock: &StockId,
+    state: &mut StockState,
+) -> Result<(), String> {
     let counts = stocks
-        .summary(&stock)
+        .summary(stock)
         .await
         .map_err(|problem| told(&problem))?
         .counts;
-    let checkpoint = stocks.ledger_checkpoint(&stock).await;
+    let checkpoint = stocks.ledger_checkpoint(stock).await;
     let checkpoint = checkpoint.map_err(|problem| told(&problem))?;
-    let mut ledger_sum = on_hand(&checkpoint.units);
+    state.ledger_sum += on_hand(&checkpoint.units);
     let mut first = checkpoint.pages;
     loop {
-        let pages = stocks.ledger(&stock, first, LEDGER_PAGES_MAX).await;
+        let pages = stocks.ledger(stock, first, LEDGER_PAGES_MAX).await;
         let pages: Vec<(u64, LedgerPage)> = pages.map_err(|problem| told(&problem))?;
         let Some((last, _)) = pages.last() else { break };
         first = last + 1;
         let entries = pages.iter().flat_map(|(_, page)| &page.entries);
-        ledger_sum += entries.map(|entry| on_hand(&entry.units)).sum::<i64>();
+        state.ledger_sum += entries.map(|entry| on_hand(&entry.units)).sum::<i64>();
     }
     let units = |compartment| i64::try_from(counts.get(compartment)).unwrap_or(i64::MAX);
-    Ok(StockState {
-        stock: stock.to_string(),
-        available: units(Compartment::Available),
-        reserved: units(Compartment::Reserved),
-        allocated: units(Compartment::Allocated),
-        damaged: units(Compartment::Damaged),
-        ledger_sum,
-        holds: holds(client, &stock).await?,
-    })
+    state.available += units(Compartment::Available);
+    state.reserved += units(Compartment::Reserved);
+    state.allocated += units(Compartment::Allocated);
+    state.damaged += units(Compartment::Damaged);
+    state.holds.extend(holds(client, stock).await?);
+    Ok(())
 }
 
 fn on_hand(units: &Movement) -> i64 {
@@ -295,10 +358,12 @@ fn store(client: Client) -> StockStore {
     )
 }
 
-fn stock_id() -> StockId {
-    StockId {
-        sku: Sku::new(SKU).expect("a short plain name is a SKU"),
-        centre: Centre::new(CENTRE).expect("a short plain name is a centre"),
+impl Stock {
+    fn id(self) -> StockId {
+        StockId {
+            sku: Sku::new(SKU).expect("a short plain name is a SKU"),
+            centre: Centre::new(self.name()).expect("a short plain name is a centre"),
+        }
     }
 }
 
