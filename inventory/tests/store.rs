@@ -17,8 +17,8 @@ use souk_inventory::store::{
     RowPage, StockBucket, StockClock, StockStore, StockStoreError, StockStoreOptions, stock_bucket,
 };
 use souk_inventory::{
-    CHANGES_MAX, Centre, Hold, HoldRow, HoldStatus, ReservationId, Row, RowKey, SWEEP_MAX, Sku,
-    StockAnswer, StockCommand, StockId,
+    CHANGES_MAX, Centre, CommandId, Hold, HoldRow, HoldStatus, LEDGER_PAGES_KEPT, ReservationId,
+    Row, RowKey, SHORTEN_MAX, SWEEP_MAX, Sku, StockAnswer, StockCommand, StockId,
 };
 use souk_kv_client::{
     BucketMode, Condition, ErrorCode, FailedCondition, Outcome, RequestError, RowAction,
@@ -392,6 +392,28 @@ async fn commands_that_wait_together_are_written_together() {
     let writes = shop.fake.state().writes - before;
     // The first command of an idle stock goes at once, the others while it is under way.
     assert!(writes <= 3, "{writes} writes for 100 commands");
+    shop.fake.group().audit();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ledger_is_shortened_on_the_way() {
+    let shop = Shop::with_available(1).await;
+    let writes = LEDGER_PAGES_KEPT as usize + 2 * SHORTEN_MAX;
+    for number in 0..writes {
+        let command_id = CommandId::from_bytes((number as u128 + 1_000).to_be_bytes());
+        let quantity = units(1);
+        let received = shop
+            .run(StockCommand::Receive {
+                command_id,
+                quantity,
+            })
+            .await;
+        assert!(received.is_ok(), "{number}: {received:?}");
+    }
+    let summary = shop.store.summary(&stock()).await.unwrap();
+    assert!(summary.ledger_first > 0, "{summary:?}");
+    let checkpoint = shop.store.ledger_checkpoint(&stock()).await.unwrap();
+    assert_eq!(checkpoint.pages, summary.ledger_first);
     shop.fake.group().audit();
 }
 

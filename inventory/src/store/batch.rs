@@ -428,8 +428,9 @@ impl<'a, B: StockBucket> Driver<'a, B> {
                 Some(KnownRow::Read(row)) => expected(row.as_ref().map(|row| &row.version)),
                 Some(KnownRow::Guessed) => Condition::Missing,
                 // The summary's version speaks for these; the ledger is worth a second lock.
-                None if matches!(key, RowKey::Ledger(_)) => Condition::Missing,
-                None => Condition::Any,
+                None if !matches!(key, RowKey::Ledger(_)) => Condition::Any,
+                None if changes.deletes.contains(key) => Condition::Present,
+                None => Condition::Missing,
             },
         };
         let unchanged =

@@ -551,7 +551,9 @@ fn bounds(request: &ScanRequest) -> Option<(Bytes, Option<Bytes>)> {
             let seen = request.continuation.clone();
             end = Some(end.map_or(seen.clone(), |end| end.min(seen)));
         } else {
-            start = start.max(request.continuation.clone());
+            // The start is inclusive: the first key behind the last row seen is that row's with a zero byte more.
+            let behind: Bytes = [&request.continuation[..], &[0]].concat().into();
+            start = start.max(behind);
         }
     }
     end.as_ref()
@@ -629,7 +631,7 @@ mod tests {
                 continuation: bytes(b"h/7"),
                 ..Default::default()
             },
-            Some((b"h/7", Some(b"h0"))),
+            Some((b"h/7\0", Some(b"h0"))),
         );
         check(
             ScanRequest {
