@@ -3,6 +3,8 @@
 //! Invariants: 1. a client of a spread workload writes keys of its own, so that none of its compare-and-sets conflicts.
 //! 2. a compare-and-set that lost is tried again with the revision that came with the refusal; only successes count.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
@@ -12,7 +14,7 @@ use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
-use super::api::{Cas, Kv, PutRequest, RangeRequest};
+use super::api::{Cas, Kv, PutRequest, PutResponse, RangeRequest};
 use crate::error::CompareError;
 use crate::figure::{Counter, Figure};
 use crate::measure::{KEYS, Measure, VALUE_BYTES, Work};
@@ -29,6 +31,21 @@ const LOAD_CONCURRENCY: u32 = 64;
 pub(super) struct Load {
     runtime: Runtime,
     connections: Vec<Kv>,
+    revisions: Arc<Revisions>,
+}
+
+/// The revision of each key as last heard of, shared by all clients as `souk bench` shares versions.
+#[derive(Debug)]
+struct Revisions(Vec<AtomicI64>);
+
+impl Revisions {
+    fn of(&self, index: u32) -> i64 {
+        self.0[index as usize].load(Ordering::Relaxed)
+    }
+
+    fn learn(&self, index: u32, revision: i64) {
+        self.0[index as usize].fetch_max(revision, Ordering::Relaxed);
+    }
 }
 
 impl Load {
@@ -55,6 +72,7 @@ impl Load {
         let load = Self {
             runtime,
             connections,
+            revisions: Arc::new(Revisions((0..KEYS).map(|_| AtomicI64::new(0)).collect())),
         };
         load.fill(clients.max(LOAD_CONCURRENCY))?;
         Ok(load)
@@ -64,14 +82,14 @@ impl Load {
         self.runtime.block_on(async {
             let mut tasks = JoinSet::new();
             for number in 0..writers {
-                let mut kv = self.connection(number);
+                let (mut kv, revisions) = (self.connection(number), Arc::clone(&self.revisions));
                 tasks.spawn(async move {
                     for index in (number..KEYS).step_by(writers as usize) {
-                        kv.put(PutRequest {
+                        let put = PutRequest {
                             key: key(index),
                             value: value(0),
-                        })
-                        .await?;
+                        };
+                        revisions.learn(index, revision_of(&kv.put(put).await?));
                     }
                     Ok::<_, Status>(())
                 });
@@ -97,7 +115,7 @@ impl Load {
                     work: measure.work,
                     number,
                     clients: measure.clients,
-                    revisions: vec![0; KEYS as usize],
+                    revisions: Arc::clone(&self.revisions),
                     random: SmallRng::seed_from_u64(number.into()),
                 };
                 tasks.spawn(client.run(window));
@@ -121,8 +139,7 @@ struct Client {
     work: Work,
     number: u32,
     clients: u32,
-    /// The revision of each key as last heard of.
-    revisions: Vec<i64>,
+    revisions: Arc<Revisions>,
     random: SmallRng,
 }
 
@@ -159,21 +176,23 @@ impl Client {
             _ => {
                 let index = self.own();
                 let (key, value) = (key(index), value(self.random.random()));
-                self.kv.put(PutRequest { key, value }).await.map(|_| ())
+                let answer = self.kv.put(PutRequest { key, value }).await?;
+                self.revisions.learn(index, revision_of(&answer));
+                Ok(())
             }
         }
     }
 
     async fn increment(&mut self, index: u32) -> Result<(), Status> {
         loop {
-            let known = self.revisions[index as usize];
+            let known = self.revisions.of(index);
             let value = value(self.random.random());
             match self.kv.compare_and_set(key(index), known, value).await? {
                 Cas::Applied { revision } => {
-                    self.revisions[index as usize] = revision;
+                    self.revisions.learn(index, revision);
                     return Ok(());
                 }
-                Cas::Conflict { revision } => self.revisions[index as usize] = revision,
+                Cas::Conflict { revision } => self.revisions.learn(index, revision),
             }
         }
     }
@@ -183,6 +202,10 @@ impl Client {
         let count = (KEYS - self.number).div_ceil(self.clients);
         self.number + self.random.random_range(0..count) * self.clients
     }
+}
+
+fn revision_of(answer: &PutResponse) -> i64 {
+    answer.header.as_ref().map_or(0, |header| header.revision)
 }
 
 fn key(index: u32) -> Vec<u8> {
