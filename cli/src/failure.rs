@@ -116,6 +116,12 @@ pub(crate) enum Failure {
     /// A stock of `bench reserve-hot` could not be filled or read.
     #[error(transparent)]
     Stock(Box<StockStoreError>),
+    /// Some nodes did not do their part.
+    #[error("not everywhere: {}", failed.join("; "))]
+    Incomplete {
+        /// `node: why` each.
+        failed: Vec<String>,
+    },
     /// A host has no address.
     #[error("cannot find the host of {address}; change it in the cluster file")]
     Unresolved {
@@ -172,6 +178,7 @@ impl Failure {
             Self::Runtime { .. }
             | Self::Client(_)
             | Self::Siblings { .. }
+            | Self::Incomplete { .. }
             | Self::BenchCheck { .. }
             | Self::BenchStock { .. } => Exit::Failed,
             Self::Stock(error) => match error.outcome() {

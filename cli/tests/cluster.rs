@@ -61,6 +61,39 @@ fn values_survive_a_restart() {
 }
 
 #[test]
+fn replicas_are_compared_and_data_is_read_on_demand() {
+    let place = Place::new(3);
+    let running = up_until_ready(&place, &["--ephemeral"]);
+    place
+        .run(&["admin", "bucket", "create", "notes"])
+        .holds(0, &[]);
+    place
+        .run(&["kv", "put", "notes", "greeting", "--value", "hello"])
+        .holds(0, &["copies"]);
+    place
+        .run(&["admin", "repair"])
+        .holds(0, &["partitions compared", "records sent"]);
+    let compared = place
+        .run(&["admin", "repair", "--bucket", "notes", "--json"])
+        .json();
+    // Three pairs of nodes, each once, in 256 partitions.
+    assert_eq!(compared["vnodes_done"], 768);
+    assert_eq!(compared["trees_differing"], 0);
+    let read = place
+        .run(&["admin", "scrub", "--node", "n2", "--json"])
+        .json();
+    assert_eq!(read["nodes"][0]["damaged"], 0);
+    assert!(read["nodes"][0]["rows"].as_u64() > Some(0));
+    place
+        .run(&["admin", "repair", "--bucket", "nowhere"])
+        .holds(1, &["souk admin bucket create nowhere"]);
+    place
+        .run(&["admin", "scrub", "--node", "n9"])
+        .holds(1, &["there is no node `n9`"]);
+    drop(running);
+}
+
+#[test]
 fn siblings_contexts_rows_and_conditions_through_the_command_line() {
     let place = Place::new(3);
     let running = up_until_ready(&place, &["--ephemeral"]);

@@ -3,6 +3,7 @@
 //! Place: I/O; unary calls over the same connections as the data.
 //! Invariant: every call here may be repeated, creating a bucket included, so that another node is asked
 //! when one fails.
+//! Long work comes as [`Progress`]: one node does it, and it ends when nobody listens.
 //! Not here: layout changes and backups, which have no wire messages.
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -12,12 +13,13 @@ use souk_kv_proto::{
     admin::{
         CreateBucketRequest, CreateBucketResponse, EndpointsRequest, EndpointsResponse,
         HintsRequest, HintsResponse, ListBucketsRequest, RegisterShowRequest, RegisterShowResponse,
-        StatusRequest, StatusResponse, admin_client::AdminClient,
+        RepairProgress, RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
+        admin_client::AdminClient,
     },
     kv::{BucketConfig, Error, ErrorCode},
 };
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status, Streaming, transport::Channel};
 
 use crate::{
     client::{Shared, View},
@@ -33,6 +35,24 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 const NEWS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Wait before the next node is asked.
 const ASK_NEXT_AFTER: Duration = Duration::from_millis(50);
+
+/// Long work of one node, as it goes on. Dropping it ends the work.
+#[derive(Debug)]
+pub struct Progress<T> {
+    stream: Streaming<T>,
+    node: String,
+}
+
+impl<T> Progress<T> {
+    /// The next word of progress; `None` when the node has no more to say. The last word says `done`.
+    ///
+    /// # Errors
+    /// When the work failed, or the connection broke; then it is not known how far it came.
+    pub async fn next(&mut self) -> Result<Option<T>, RequestError> {
+        let next = self.stream.message().await;
+        next.map_err(|status| request_error(Error::from_status(&status), Some(self.node.clone())))
+    }
+}
 
 /// See the module; made by `Client::admin`.
 pub struct Admin<'a> {
@@ -131,6 +151,41 @@ impl<'a> Admin<'a> {
             async move { admin.register_show(request).await }
         };
         self.ask_any(ask).await
+    }
+
+    /// Has `node` compare its records with the other replicas' now, and bring together what differs. An empty
+    /// `bucket` compares all; nodes in `skip_nodes` are not compared with.
+    ///
+    /// # Errors
+    /// As for [`Admin::status`]; when the bucket is missing or a register bucket.
+    pub async fn repair(
+        &self,
+        node: &str,
+        bucket: &str,
+        skip_nodes: &[String],
+    ) -> Result<Progress<RepairProgress>, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| {
+            let request = RepairRequest {
+                bucket: bucket.to_owned(),
+                skip_nodes: skip_nodes.to_vec(),
+            };
+            async move { admin.repair(request).await }
+        };
+        let node = node.to_owned();
+        let stream = self.ask_at(Some(&node), ask).await?;
+        Ok(Progress { stream, node })
+    }
+
+    /// Has `node` read everything that it has stored, and mend what is damaged.
+    ///
+    /// # Errors
+    /// As for [`Admin::status`].
+    pub async fn scrub(&self, node: &str) -> Result<Progress<ScrubProgress>, RequestError> {
+        let ask =
+            |mut admin: AdminClient<Channel>| async move { admin.scrub(ScrubRequest {}).await };
+        let node = node.to_owned();
+        let stream = self.ask_at(Some(&node), ask).await?;
+        Ok(Progress { stream, node })
     }
 
     async fn ask_at<T, F>(

@@ -38,7 +38,7 @@ mod routing;
 mod session;
 mod topology;
 
-pub use admin::Admin;
+pub use admin::{Admin, Progress};
 pub use client::Client;
 pub use error::{ClientError, RequestError};
 pub use model::{
@@ -51,7 +51,7 @@ pub use souk_kv_core::outcome::Outcome;
 pub use souk_kv_proto::{
     admin::{
         AcceptorState, EndpointsResponse, HintSummary, HintsResponse, NodeStatus,
-        RegisterShowResponse, StatusResponse,
+        RegisterShowResponse, RepairProgress, ScrubProgress, StatusResponse,
     },
     kv::{BucketConfig, BucketMode, ErrorCode, Explain, ExplainReplica},
 };

@@ -98,6 +98,11 @@ impl PeerAnswers {
                 }))
             }
             Body::ScanRecords(scan) => Ok(Body::ScanReply(core.records.scan_for(&scan)?)),
+            body @ (Body::CompareVnodes(_)
+            | Body::ReadTree(_)
+            | Body::ListTreeKeys(_)
+            | Body::ReadRecords(_)
+            | Body::SuspectLeaves(_)) => core.anti_entropy.answer(from, body).await,
             Body::ReadRecord(read) => self.read_record(&read.store_key, read.with_hints),
             Body::Forward(forward) => {
                 let request = forward.request.unwrap_or_default();

@@ -9,6 +9,7 @@ use souk_kv_storage::Store;
 use tokio::time::Instant;
 
 use crate::{
+    anti_entropy::AntiEntropy,
     cluster::{Bucket, Cluster},
     config::Limits,
     error::RequestError,
@@ -17,6 +18,7 @@ use crate::{
     members::Members,
     mint::Mint,
     register::{GroupPlace, GroupStore, RegisterCoordinator},
+    scrub::Scrubber,
     siblings::{Coordinator, RecordPlace, Records},
     system::SystemGroup,
 };
@@ -31,6 +33,8 @@ pub(crate) struct NodeCore {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) mint: Arc<Mint>,
     pub(crate) records: Arc<Records>,
+    pub(crate) anti_entropy: Arc<AntiEntropy>,
+    pub(crate) scrubber: Arc<Scrubber>,
     pub(crate) hints: Arc<HintSpace>,
     pub(crate) groups: Arc<GroupStore>,
     pub(crate) siblings: Coordinator,

@@ -34,6 +34,10 @@ pub(crate) enum Job {
     Lessons,
     /// Sends merged records to replicas that lacked something.
     ReadRepair,
+    /// Compares trees with other replicas, and moves what differs.
+    AntiEntropy,
+    /// Reads the node's own data to see whether it is sound.
+    Scrub,
 }
 
 impl Job {
@@ -43,6 +47,8 @@ impl Job {
             Self::Incoming => "incoming",
             Self::Lessons => "lessons",
             Self::ReadRepair => "read-repair",
+            Self::AntiEntropy => "anti-entropy",
+            Self::Scrub => "scrub",
         }
     }
 }

@@ -8,11 +8,13 @@
 //! record   partition u16 | bucket u32 | length u16 | partition key | sort key
 //! header   partition u16 | bucket u32 | length u16 | partition key | 0x00
 //! row      partition u16 | bucket u32 | length u16 | partition key | 0x01 | row key
-//! //! ```
+//! leaf     partition u16 | bucket u32 | leaf u16
+//! ```
 //!
 //! All numbers are big-endian. Place: pure. Not here: the framing of values (`kv_storage`), hints (`kv_core::hint`).
 
 use bytes::{BufMut, Bytes, BytesMut};
+use souk_kv_core::merkle::LeafIndex;
 use souk_ring::PartitionId;
 
 /// Most bytes of a partition key.
@@ -36,12 +38,15 @@ pub(crate) const META_BROKEN: &[u8] = b"broken/";
 pub(crate) const META_TAUGHT: &[u8] = b"taught/";
 /// What the keys of all actors begin with.
 pub(crate) const META_ACTORS: &[u8] = b"actor/";
+/// Present once the Merkle trees stand for all records; the number of their format.
+pub(crate) const META_TREES: &[u8] = b"trees";
 /// The end of the counter lease.
 pub(crate) const META_LEASE: &[u8] = b"lease";
 
 const PARTITION_BYTES: usize = 2;
 const BUCKET_BYTES: usize = 4;
 const LENGTH_BYTES: usize = 2;
+const LEAF_BYTES: usize = 2;
 const FIXED_BYTES: usize = PARTITION_BYTES + BUCKET_BYTES + LENGTH_BYTES;
 
 const HEADER_MARK: u8 = 0x00;
@@ -171,6 +176,58 @@ pub(crate) fn bucket_of_record(store_key: &[u8]) -> Option<BucketId> {
     Some(BucketId(u32::from_be_bytes(*bucket)))
 }
 
+/// The vnode and the bucket of a record key; `None` when it is none.
+pub(crate) fn tree_of_record(store_key: &[u8]) -> Option<TreeId> {
+    let (prefix, _) = split_record(store_key)?;
+    TreeId::decode(prefix.first_chunk()?)
+}
+
+/// The records of one bucket in one vnode, and the Merkle tree over them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TreeId {
+    pub(crate) partition: PartitionId,
+    pub(crate) bucket: BucketId,
+}
+
+impl TreeId {
+    /// What the keys of all its records begin with.
+    pub(crate) fn prefix(self) -> Bytes {
+        let mut prefix = BytesMut::with_capacity(PARTITION_BYTES + BUCKET_BYTES + LEAF_BYTES);
+        self.encode(&mut prefix);
+        prefix.freeze()
+    }
+
+    /// The store key of one of its leaves.
+    pub(crate) fn leaf(self, leaf: LeafIndex) -> Bytes {
+        let mut key = BytesMut::with_capacity(PARTITION_BYTES + BUCKET_BYTES + LEAF_BYTES);
+        self.encode(&mut key);
+        key.put_u16(leaf.get());
+        key.freeze()
+    }
+
+    fn encode(self, into: &mut BytesMut) {
+        let partition =
+            u16::try_from(self.partition.0).expect("a layout has at most 65536 partitions");
+        into.put_u16(partition);
+        into.put_u32(self.bucket.0);
+    }
+
+    fn decode(bytes: &[u8; PARTITION_BYTES + BUCKET_BYTES]) -> Option<Self> {
+        let (partition, bucket) = bytes.split_first_chunk::<PARTITION_BYTES>()?;
+        Some(Self {
+            partition: PartitionId(u16::from_be_bytes(*partition).into()),
+            bucket: BucketId(u32::from_be_bytes(*bucket.first_chunk()?)),
+        })
+    }
+}
+
+/// Splits the store key of a leaf; `None` when it is none.
+pub(crate) fn split_leaf(store_key: &[u8]) -> Option<(TreeId, LeafIndex)> {
+    let (tree, leaf) = store_key.split_first_chunk()?;
+    let leaf = u16::from_be_bytes(leaf.try_into().ok()?);
+    Some((TreeId::decode(tree)?, LeafIndex::new(leaf)?))
+}
+
 /// The first key behind every key that begins with `prefix`; `None` when there is none.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
     let keep = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
@@ -227,6 +284,19 @@ mod tests {
         let group = group("sku");
         assert!(!group.header().starts_with(&group.row_prefix()));
         assert!(group.row(b"\x00s").starts_with(&group.row_prefix()));
+    }
+
+    #[test]
+    fn a_tree_is_one_range_of_records() {
+        let key = group("cart-9").record(b"row");
+        let tree = tree_of_record(&key).expect("it is a record key");
+        assert_eq!(tree.partition, PartitionId(513));
+        assert_eq!(tree.bucket, BucketId(7));
+        assert!(key.starts_with(&tree.prefix()));
+        assert!(key.starts_with(&partition_prefix(tree.partition)));
+        let leaf = LeafIndex::new(1023).expect("it is one");
+        assert_eq!(split_leaf(&tree.leaf(leaf)), Some((tree, leaf)));
+        assert_eq!(split_leaf(&key), None);
     }
 
     #[test]

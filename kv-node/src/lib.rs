@@ -10,6 +10,7 @@
 //! | `http` | health and metrics |
 //! | `peer`, `answer` | links to other nodes; the replica's side of every protocol |
 //! | `siblings`, `hint` | the always-writable path |
+//! | `anti_entropy`, `scrub` | what replicas disagree about, and what the disk has damaged, is mended |
 //! | `register`, `system` | the conditional-write path; the cluster's own group |
 //! | `cluster` | who is there, who seems up, which buckets exist |
 //! | `members` | which layout is in force, whose store may vote, how a lost store is taken in again |
@@ -23,6 +24,7 @@
 //! Not here: bytes on disk (`souk_kv_storage`), routing by clients (`souk_kv_client`).
 
 mod answer;
+mod anti_entropy;
 mod api;
 mod background;
 mod clock;
@@ -43,6 +45,7 @@ mod node;
 mod outbox;
 mod peer;
 mod register;
+mod scrub;
 mod siblings;
 mod system;
 

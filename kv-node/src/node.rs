@@ -29,6 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     answer::PeerAnswers,
+    anti_entropy::{AntiEntropy, Forest, Walker, anti_entropy_loop},
     api::{AdminService, KvService, Requests},
     background::{LinkWatcher, heartbeat_loop, keep_metrics_small, say_farewell},
     clock::Environment,
@@ -44,6 +45,7 @@ use crate::{
     mint::Mint,
     peer::{FRAME_DECODE_BYTES_MAX, LinkOptions, PeerService, Peers},
     register::{GroupStore, RegisterCoordinator},
+    scrub::{Mender, Scrubber, scrub_loop},
     siblings::{Coordinator, Records},
     system::SystemGroup,
 };
@@ -334,6 +336,16 @@ impl Node {
         let (governor, draining) = (Arc::clone(&core.governor), self.draining.clone());
         self.servers
             .push(tokio::spawn(async move { governor.run(draining).await }));
+        self.servers.push(tokio::spawn(anti_entropy_loop(
+            Arc::clone(&core.anti_entropy),
+            config.repair.round_pause,
+            self.draining.clone(),
+        )));
+        self.servers.push(tokio::spawn(scrub_loop(
+            Arc::clone(&core.scrubber),
+            config.repair.scrub_pause,
+            self.draining.clone(),
+        )));
         let founding = found(Arc::clone(&core.members), self.draining.clone());
         self.servers.push(tokio::spawn(founding));
         let care = care_for_store(Arc::clone(core), self.draining.clone());
@@ -403,8 +415,10 @@ impl Parts<'_> {
             HealthBoard::new(&config.failure_detection),
             peers,
         ));
+        let forest = Arc::new(Forest::open(store.clone(), layout.partition_count()).await?);
         let records = Records::new(
             store.clone(),
+            Arc::clone(&forest),
             Arc::clone(&guards),
             Arc::clone(&mint),
             durabilities,
@@ -440,6 +454,32 @@ impl Parts<'_> {
             tasks.clone(),
             draining.clone(),
         );
+        let walker = Arc::new(Walker::new(
+            store.clone(),
+            Arc::clone(&forest),
+            Arc::clone(&governor),
+        ));
+        let mender = Arc::new(Mender::new(
+            Arc::clone(&cluster),
+            Arc::clone(&records),
+            Arc::clone(&governor),
+        ));
+        let scrubber = Arc::new(Scrubber::new(
+            store.clone(),
+            Arc::clone(&cluster),
+            Arc::clone(&walker),
+            Arc::clone(&mender),
+            Arc::clone(&governor),
+        ));
+        let anti_entropy = Arc::new(AntiEntropy::new(
+            Arc::clone(&cluster),
+            Arc::clone(&records),
+            forest,
+            walker,
+            Arc::clone(&governor),
+            mender,
+            config.repair.recheck,
+        ));
         let system = SystemGroup::new(Arc::clone(&cluster), registers.clone());
         Ok(Arc::new(NodeCore {
             name,
@@ -450,6 +490,8 @@ impl Parts<'_> {
             cluster,
             mint,
             records,
+            anti_entropy,
+            scrubber,
             hints,
             groups,
             siblings,

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod show_cluster;
+mod upkeep;
 
 use clap::{Args, Subcommand};
 
@@ -32,6 +33,22 @@ pub(crate) enum AdminCommand {
     /// Look into register groups.
     #[command(subcommand)]
     Register(RegisterCommand),
+    /// Compare all replicas now, and bring together what differs.
+    ///
+    /// Nodes do this by themselves all the time; this does it at once and says what it found. Node after node
+    /// compares itself with the others, each pair once.
+    #[command(after_help = "Example:
+  souk admin repair
+  souk admin repair --bucket carts --json | jq .keys_pushed
+  souk admin repair --node n2")]
+    Repair(RepairArgs),
+    /// Read everything that the nodes have stored, and mend what is damaged.
+    ///
+    /// Nodes do this by themselves, slowly; this does it at once and says what it found.
+    #[command(after_help = "Example:
+  souk admin scrub
+  souk admin scrub --node n1 --json | jq '.nodes[0].unmended'")]
+    Scrub(ScrubArgs),
 }
 
 /// Look into register groups.
@@ -67,6 +84,29 @@ pub(crate) struct PlaceArgs {
     common: CommonArgs,
 }
 
+/// What to compare.
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// Compare this bucket alone.
+    #[arg(long)]
+    bucket: Option<String>,
+    /// Compare this node with the others; all nodes when left out.
+    #[arg(long)]
+    node: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// What to read.
+#[derive(Debug, Args)]
+pub(crate) struct ScrubArgs {
+    /// Read the data of this node; of all nodes, one after the other, when left out.
+    #[arg(long)]
+    node: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
 /// What all of them take.
 #[derive(Debug, Args)]
 pub(crate) struct CommonArgs {
@@ -87,5 +127,7 @@ pub(crate) async fn run(command: AdminCommand, cluster: &ClusterArgs) -> Result<
         AdminCommand::Register(RegisterCommand::Show(args)) => {
             show_cluster::register(args, cluster).await
         }
+        AdminCommand::Repair(args) => upkeep::repair(args, cluster).await,
+        AdminCommand::Scrub(args) => upkeep::scrub(args, cluster).await,
     }
 }

@@ -8,8 +8,9 @@ use souk_kv_proto::{
     admin::{
         AcceptorState, CreateBucketRequest, CreateBucketResponse, EndpointsRequest,
         EndpointsResponse, HintSummary, HintsRequest, HintsResponse, ListBucketsRequest,
-        ListBucketsResponse, NodeStatus, RegisterShowRequest, RegisterShowResponse, StatusRequest,
-        StatusResponse, admin_server::Admin,
+        ListBucketsResponse, NodeStatus, RegisterShowRequest, RegisterShowResponse, RepairProgress,
+        RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
+        admin_server::Admin,
     },
     convert::register::header_from_wire,
     peer::{ReadHeader, peer_message::Body},
@@ -18,7 +19,10 @@ use souk_ring::{Layout, Member, NodeId, token_of};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::check;
+use super::{
+    check,
+    upkeep::{ProgressStream, repair, scrub},
+};
 use crate::{
     cluster::Mode,
     core::NodeCore,
@@ -178,6 +182,38 @@ fn name_of(layout: &Layout, node: NodeId) -> String {
 
 #[tonic::async_trait]
 impl Admin for AdminService {
+    type RepairStream = ProgressStream<RepairProgress>;
+    type ScrubStream = ProgressStream<ScrubProgress>;
+
+    async fn repair(
+        &self,
+        request: Request<RepairRequest>,
+    ) -> Result<Response<Self::RepairStream>, Status> {
+        self.ready()?;
+        let request = request.into_inner();
+        let bucket = if request.bucket.is_empty() {
+            None
+        } else {
+            let deadline = Instant::now() + TIMEOUT;
+            let bucket = self.core.bucket(&request.bucket, deadline).await;
+            let bucket = bucket.map_err(status)?;
+            if bucket.mode == Mode::Register {
+                return Err(status(RequestError::WrongMode {
+                    bucket: bucket.name.clone(),
+                    mode: bucket.mode.name(),
+                    mend: "its replicas are brought up by their own ballots, there is nothing to compare",
+                }));
+            }
+            Some(bucket.id)
+        };
+        let stream = repair(Arc::clone(&self.core), bucket, request.skip_nodes);
+        Ok(Response::new(stream))
+    }
+
+    async fn scrub(&self, _: Request<ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+        Ok(Response::new(scrub(Arc::clone(&self.core))))
+    }
+
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let core = &self.core;
         let layout = core.cluster.layout();

@@ -9,6 +9,7 @@
 //! | `session` | many requests over one stream |
 //! | `unary` | the same requests one call each |
 //! | `admin` | the operators' service |
+//! | `upkeep` | long work that operators ask for, with progress |
 //!
 //! Place: I/O; the outermost room of a node.
 
@@ -19,6 +20,7 @@ mod requests;
 mod session;
 mod transact;
 mod unary;
+mod upkeep;
 
 pub(crate) use admin::AdminService;
 pub(crate) use requests::Requests;

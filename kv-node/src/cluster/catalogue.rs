@@ -277,6 +277,15 @@ impl Catalogue {
         self.durabilities.clone()
     }
 
+    /// The bucket of that number, if it was seen here.
+    pub(crate) fn by_id(&self, id: BucketId) -> Option<Arc<Bucket>> {
+        let seen = self.seen.load();
+        seen.by_name
+            .values()
+            .find(|bucket| bucket.id == id)
+            .cloned()
+    }
+
     pub(crate) fn to_wire(&self) -> store::Catalogue {
         let seen = self.seen.load();
         store::Catalogue {

@@ -399,6 +399,28 @@ pub const ACCEPTABLE_PAUSE_MS: Key<Whole> = Key {
     accepts: whole("ms", 10, 60_000, 1_000),
 };
 
+/// `repair.round_pause_ms`
+pub const ROUND_PAUSE_MS: Key<Whole> = Key {
+    section: "repair",
+    name: "round_pause_ms",
+    meaning: "Pause before a node compares its records with all other replicas again.",
+    accepts: whole("ms", 20, 86_400_000, 5_000),
+};
+/// `repair.recheck_ms`
+pub const RECHECK_MS: Key<Whole> = Key {
+    section: "repair",
+    name: "recheck_ms",
+    meaning: "How long two replicas have to differ before records are moved for it, so that writes under way are not repaired.",
+    accepts: whole("ms", 1, 60_000, 500),
+};
+/// `repair.scrub_pause_ms`
+pub const SCRUB_PAUSE_MS: Key<Whole> = Key {
+    section: "repair",
+    name: "scrub_pause_ms",
+    meaning: "Rest of a node between reading one partition of its own data to see whether it is sound, and the next.",
+    accepts: whole("ms", 1, 3_600_000, 500),
+};
+
 /// `storage.engine`
 pub const ENGINE: Key<Choice> = Key {
     section: "storage",
@@ -486,6 +508,9 @@ pub static ALL: &[&dyn Documented] = &[
     &HEARTBEAT_MS,
     &PHI_THRESHOLD,
     &ACCEPTABLE_PAUSE_MS,
+    &ROUND_PAUSE_MS,
+    &RECHECK_MS,
+    &SCRUB_PAUSE_MS,
     &ENGINE,
     &CACHE_BYTES,
     &MEMTABLE_BYTES_MAX,

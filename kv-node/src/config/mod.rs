@@ -30,8 +30,8 @@ use std::path::Path;
 pub use address::Address;
 pub use error::{ConfigError, Fault, InvalidFile, Problem};
 pub use sections::{
-    ClusterSection, EngineName, FailureDetection, Limits, NodeSection, Security, ShopSection,
-    StorageSection,
+    ClusterSection, EngineName, FailureDetection, Limits, NodeSection, Repair, Security,
+    ShopSection, StorageSection,
 };
 
 use reader::{Found, Problems, Root};
@@ -50,6 +50,8 @@ pub struct ClusterFile {
     pub limits: Limits,
     /// When a silent peer is taken for down.
     pub failure_detection: FailureDetection,
+    /// How eagerly replicas are compared and data is read again.
+    pub repair: Repair,
     /// The engine and its bounds.
     pub storage: StorageSection,
     /// Who may reach the cluster.
@@ -117,6 +119,7 @@ impl ClusterFile {
         let root = Root::parse(problems);
         let (limits, storage) = (root.section("limits"), root.section("storage"));
         let failure_detection = root.section("failure_detection");
+        let repair = Repair::read(&root.section("repair"));
         let security = Security::read(&root.section("security"));
         let nodes: Vec<ReadNode> = root.repeated("node").iter().map(ReadNode::read).collect();
         check::names(&nodes, problems);
@@ -139,6 +142,7 @@ impl ClusterFile {
             },
             limits: Limits::read(&limits),
             failure_detection: FailureDetection::read(&failure_detection),
+            repair,
             storage: StorageSection::read(&storage),
             security,
         })

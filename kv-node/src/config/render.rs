@@ -36,6 +36,7 @@ impl ClusterFile {
             "failure_detection",
             &self.failure_detection_lines(),
         );
+        section(&mut text, "repair", &self.repair_lines());
         section(&mut text, "storage", &self.storage_lines());
         section(
             &mut text,
@@ -104,6 +105,15 @@ impl ClusterFile {
                 &keys::ACCEPTABLE_PAUSE_MS,
                 millis(detection.acceptable_pause),
             ),
+        ]
+    }
+
+    fn repair_lines(&self) -> [Line<'_>; 3] {
+        let repair = &self.repair;
+        [
+            (&keys::ROUND_PAUSE_MS, millis(repair.round_pause)),
+            (&keys::RECHECK_MS, millis(repair.recheck)),
+            (&keys::SCRUB_PAUSE_MS, millis(repair.scrub_pause)),
         ]
     }
 

@@ -83,6 +83,17 @@ pub struct FailureDetection {
     pub acceptable_pause: Duration,
 }
 
+/// `[repair]`: how eagerly replicas are compared and data is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repair {
+    /// Before a node compares its records with all other replicas again.
+    pub round_pause: Duration,
+    /// How long two replicas have to differ before records are moved.
+    pub recheck: Duration,
+    /// Between two partitions of a scrub.
+    pub scrub_pause: Duration,
+}
+
 /// `[storage]`: the engine and its bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageSection {
@@ -233,6 +244,16 @@ impl FailureDetection {
             heartbeat: millis(section.whole(&keys::HEARTBEAT_MS)),
             phi_threshold: section.number(&keys::PHI_THRESHOLD).value,
             acceptable_pause: millis(section.whole(&keys::ACCEPTABLE_PAUSE_MS)),
+        }
+    }
+}
+
+impl Repair {
+    pub(super) fn read(section: &Section<'_, '_, '_>) -> Self {
+        Self {
+            round_pause: millis(section.whole(&keys::ROUND_PAUSE_MS)),
+            recheck: millis(section.whole(&keys::RECHECK_MS)),
+            scrub_pause: millis(section.whole(&keys::SCRUB_PAUSE_MS)),
         }
     }
 }

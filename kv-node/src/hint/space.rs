@@ -135,7 +135,7 @@ impl HintSpace {
             Err(StorageError::Corrupt { .. }) => (Local::damaged(), Some(size(&key, 0))),
             Err(cause) => return Err(cause.into()),
         };
-        let Some(merged) = merged(local, arrived, record, mode) else {
+        let Some((_, merged)) = merged(local, arrived, record, mode) else {
             return Ok(());
         };
         let new = size(&key, merged.len());

@@ -13,14 +13,19 @@ use souk_kv_core::causality::{
     Record, RequestId, Stamp, Value,
 };
 use souk_kv_proto::convert::causality::encode_record;
-use souk_kv_storage::{Commit, StorageError};
+use souk_kv_storage::StorageError;
 use tokio::time::Instant;
 
 use super::{
-    records::{Local, OVER_DAMAGE, Space},
+    records::{Local, OVER_DAMAGE, RecordChange, Space},
     request::{Coordinator, RecordPlace},
 };
-use crate::{cluster::Mode, error::RequestError, guard::KeyGuard};
+use crate::{
+    anti_entropy::{Held, RecordCommit},
+    cluster::Mode,
+    error::RequestError,
+    guard::KeyGuard,
+};
 
 /// No write makes a record larger than this, its context included; merging may.
 pub(super) const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -66,7 +71,7 @@ pub(super) struct OwnCopies {
     pub(super) guards: SmallVec<[KeyGuard; 1]>,
     pub(super) actors: SmallVec<[ActorId; 1]>,
     /// `None` when nothing changed here: the requests had been run before.
-    pub(super) commit: Option<Commit>,
+    pub(super) commit: Option<RecordCommit>,
 }
 
 /// A record with the write in it.
@@ -75,6 +80,8 @@ struct Written {
     /// Covers the write and what it had seen.
     context: CausalContext,
     is_replay: bool,
+    /// What stood under its key before.
+    before: Held,
 }
 
 impl Coordinator {
@@ -113,7 +120,12 @@ impl Coordinator {
                     record: encode_record(&written.record, place.bucket.merge_mode()),
                 };
                 if !written.is_replay {
-                    changed.push(record.clone());
+                    changed.push(RecordChange {
+                        store_key: record.store_key.clone(),
+                        record: record.record.clone(),
+                        before: written.before,
+                        after: Held::of(&written.record),
+                    });
                 }
                 prepared.records.push(record);
                 if !actors.contains(&actor) {
@@ -145,8 +157,9 @@ impl Coordinator {
     ) -> Result<(Written, ActorId), RequestError> {
         let local = self.records.read_for_change(&place.store_key)?;
         let (dot, kind) = self.name(place, &local, &write.observed).await?;
+        let before = local.held();
         let written = self.write_into(place, local.record, write, dot, kind, now_ms)?;
-        Ok((written, dot.actor))
+        Ok((Written { before, ..written }, dot.actor))
     }
 
     /// Without copies of its own the node speaks for these writes only, not for earlier ones.
@@ -263,6 +276,7 @@ impl Coordinator {
             context: record.answer_context(&write.observed, dot),
             record,
             is_replay,
+            before: Held::Nothing,
         })
     }
 
@@ -288,9 +302,9 @@ impl Coordinator {
 
     fn submit(
         &self,
-        changed: SmallVec<[NamedRecord; 1]>,
+        changed: SmallVec<[RecordChange; 1]>,
         space: Space,
-    ) -> Result<Commit, RequestError> {
+    ) -> Result<RecordCommit, RequestError> {
         if space == Space::Ordinary {
             let refusal = self.refusal.lock();
             let fresh = refusal
@@ -300,9 +314,6 @@ impl Coordinator {
                 return Err(StorageError::NotWritten(refusal.why.clone()).into());
             }
         }
-        let changed = changed
-            .into_iter()
-            .map(|named| (named.store_key, named.record));
         let commit = self.records.write_all(changed, space);
         match commit.refusal() {
             Some(why) => Err(StorageError::NotWritten(why.clone()).into()),

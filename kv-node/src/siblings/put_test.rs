@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
+    anti_entropy::Forest,
     clock::{Environment, WallClock},
     cluster::{Bucket, Catalogue, Cluster, Durabilities, HealthBoard},
     config::ClusterFile,
@@ -75,8 +76,11 @@ impl Bench {
         let mint = Mint::open(store.clone(), own, environment.clone()).await;
         let mint = Arc::new(mint.expect("the disk takes it"));
         let durabilities = Durabilities::default();
+        let forest = Forest::open(store.clone(), layout.partition_count()).await;
+        let forest = Arc::new(forest.expect("there is nothing to read"));
         let records = Records::new(
             store.clone(),
+            Arc::clone(&forest),
             Arc::clone(&guards),
             Arc::clone(&mint),
             durabilities.clone(),

@@ -1,9 +1,9 @@
 //! This node's copies of records.
 //!
 //! Invariants: 1. what is on disk only grows in the order of merging. 2. an answer follows the sync, in
-//! `interval` buckets the hand-over to the operating system.
-//! 3. before anything is written over a damaged record, its vnode has a new actor on disk: the old one
-//! may have written what was damaged, and would from then on claim to have seen it.
+//! `interval` buckets the hand-over to the operating system. 3. whatever changes a record changes its leaf in the
+//! same batch (`crate::anti_entropy`). 4. before anything is written over a damaged record, its vnode has a new actor
+//! on disk: the old one may have written what was damaged, and would from then on claim to have seen it.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
@@ -14,11 +14,12 @@ use souk_kv_proto::{
     convert::causality::{decode_record, encode_record},
     peer::{RecordCopies, StoredRow, WriteRecord},
 };
-use souk_kv_storage::{Commit, Keyspace, Scan, ScanRow, StorageError, Store, WriteBatch};
+use souk_kv_storage::{Keyspace, Scan, ScanRow, StorageError, Store, WriteBatch};
 use souk_ring::PartitionId;
 use tracing::warn;
 
 use crate::{
+    anti_entropy::{Forest, Held, LeafChange, RecordCommit},
     cluster::Durabilities,
     error::RequestError,
     guard::{KeyGuard, KeyGuards},
@@ -35,9 +36,22 @@ const COPY_ROWS_MAX: usize = 4_096;
 #[derive(Debug)]
 pub(crate) struct Records {
     store: Store,
+    forest: Arc<Forest>,
     guards: Arc<KeyGuards>,
     mint: Arc<Mint>,
     durabilities: Durabilities,
+}
+
+/// A record to be stored.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordChange {
+    pub(crate) store_key: Bytes,
+    /// Encoded.
+    pub(crate) record: Bytes,
+    /// What its tree loses by it.
+    pub(crate) before: Held,
+    /// What its tree gains by it.
+    pub(crate) after: Held,
 }
 
 /// A record as it lies here, read under its guard.
@@ -54,6 +68,15 @@ impl Local {
         Self {
             is_damaged: true,
             ..Self::default()
+        }
+    }
+
+    /// What it weighs in its tree.
+    pub(crate) fn held(&self) -> Held {
+        if self.is_damaged {
+            Held::Unknown
+        } else {
+            Held::of(&self.record)
         }
     }
 
@@ -93,12 +116,14 @@ pub(crate) struct LocalRow {
 impl Records {
     pub(crate) fn new(
         store: Store,
+        forest: Arc<Forest>,
         guards: Arc<KeyGuards>,
         mint: Arc<Mint>,
         durabilities: Durabilities,
     ) -> Self {
         Self {
             store,
+            forest,
             guards,
             mint,
             durabilities,
@@ -131,20 +156,21 @@ impl Records {
         local(self.store.get(Keyspace::Records, store_key))
     }
 
-    /// Hands a record to the disk; the caller holds the guard until the commit resolves.
-    pub(crate) fn write(&self, store_key: Bytes, record: Bytes, space: Space) -> Commit {
-        self.write_all([(store_key, record)], space)
-    }
-
     /// Hands records to the disk, all or none; the caller holds their guards until the commit resolves.
     pub(crate) fn write_all(
         &self,
-        records: impl IntoIterator<Item = (Bytes, Bytes)>,
+        changes: impl IntoIterator<Item = RecordChange>,
         space: Space,
-    ) -> Commit {
+    ) -> RecordCommit {
         let mut batch = WriteBatch::new();
-        for (store_key, record) in records {
-            batch.put(Keyspace::Records, store_key, record);
+        let mut leaves = SmallVec::new();
+        for change in changes {
+            leaves.extend(LeafChange::of(
+                &change.store_key,
+                change.before,
+                change.after,
+            ));
+            batch.put(Keyspace::Records, change.store_key, change.record);
         }
         let keys = batch.changes().iter().map(|change| &change.key[..]);
         let durability = self.durabilities.of_records(keys);
@@ -152,7 +178,7 @@ impl Records {
             Space::Ordinary => batch,
             Space::Reserve => batch.using_reserve(),
         };
-        self.store.submit_with(batch, durability)
+        self.forest.commit(batch, leaves, durability)
     }
 
     /// A page of a partition's records behind a store key, for a learner. What is damaged here is left out: the
@@ -202,7 +228,7 @@ impl Records {
         let _guard = self.lock(&store_key).await;
         let held = self.store.get(Keyspace::Records, &store_key);
         match self.take_in(&store_key, held, incoming).await? {
-            Some(merged) => Ok(self.write(store_key, merged, Space::Ordinary).await?),
+            Some(change) => Ok(self.write_all([change], Space::Ordinary).await?),
             None => Ok(()),
         }
     }
@@ -213,18 +239,24 @@ impl Records {
         let _guards = self.lock_all(keys).await;
         let mut changed = BTreeMap::new();
         for WriteRecord { store_key, record } in incoming {
-            let held = match changed.get(&store_key) {
-                Some(earlier) => Ok(Some(Bytes::clone(earlier))),
+            let earlier: Option<&RecordChange> = changed.get(&store_key);
+            let held = match earlier {
+                Some(earlier) => Ok(Some(earlier.record.clone())),
                 None => self.store.get(Keyspace::Records, &store_key),
             };
-            if let Some(merged) = self.take_in(&store_key, held, record).await? {
-                changed.insert(store_key, merged);
+            let before = earlier.map(|earlier| earlier.before);
+            if let Some(change) = self.take_in(&store_key, held, record).await? {
+                // What stands on the disk is what the first one found there.
+                let before = before.unwrap_or(change.before);
+                changed.insert(store_key, RecordChange { before, ..change });
             }
         }
         if changed.is_empty() {
             return Ok(());
         }
-        Ok(self.write_all(changed, Space::Ordinary).await?)
+        Ok(self
+            .write_all(changed.into_values(), Space::Ordinary)
+            .await?)
     }
 
     /// What to store under a key after `incoming` was merged with what is held; `None` when nothing changes.
@@ -234,7 +266,7 @@ impl Records {
         store_key: &Bytes,
         held: Result<Option<Bytes>, StorageError>,
         incoming: Bytes,
-    ) -> Result<Option<Bytes>, RequestError> {
+    ) -> Result<Option<RecordChange>, RequestError> {
         let partition = keys::partition_of_record(store_key)
             .ok_or_else(|| RequestError::Invalid("a peer sent a damaged record key".to_owned()))?;
         if matches!(&held, Ok(Some(held)) if *held == incoming) {
@@ -254,7 +286,14 @@ impl Records {
                 .replace_actor(partition, Some(actor), OVER_DAMAGE)
                 .await?;
         }
-        Ok(merged(local, arrived, incoming, mode))
+        let before = local.held();
+        let merged = merged(local, arrived, incoming, mode);
+        Ok(merged.map(|(merged, record)| RecordChange {
+            store_key: store_key.clone(),
+            record,
+            before,
+            after: Held::of(&merged),
+        }))
     }
 
     /// Rows of one partition key in order, `limit` at most, and whether more follow.
@@ -286,15 +325,15 @@ fn local(stored: Result<Option<Bytes>, StorageError>) -> Result<Local, RequestEr
     }
 }
 
-/// The bytes to store after merging, or `None` when nothing changes.
+/// What to store after merging, and its bytes; `None` when nothing changes.
 pub(crate) fn merged(
     local: Local,
     arrived: Record,
     incoming: Bytes,
     mode: MergeMode,
-) -> Option<Bytes> {
+) -> Option<(Record, Bytes)> {
     if local.is_damaged || local.record.is_empty() {
-        return Some(incoming);
+        return Some((arrived, incoming));
     }
     let mut record = local.record;
     if !record.merge(&arrived, mode) {
@@ -302,7 +341,8 @@ pub(crate) fn merged(
     }
     // The usual case: what arrived had seen all that was here, and is encoded already.
     if record == arrived {
-        return Some(incoming);
+        return Some((arrived, incoming));
     }
-    Some(encode_record(&record, mode))
+    let bytes = encode_record(&record, mode);
+    Some((record, bytes))
 }

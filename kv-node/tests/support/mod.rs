@@ -1,9 +1,12 @@
 //! A cluster of real nodes inside the test process: real sockets, real engines, real client library.
 
+mod split;
+
 use std::{net::TcpListener, path::Path, time::Duration};
 
 use souk_kv_client::{BucketConfig, BucketMode, Client, ClientOptions};
 use souk_kv_node::{Environment, Node, NodeOptions, config::ClusterFile};
+use split::Network;
 use tempfile::TempDir;
 
 /// Nodes `n1`, `n2`, … and their directories.
@@ -11,17 +14,54 @@ pub(crate) struct TestCluster {
     pub(crate) config: ClusterFile,
     nodes: Vec<Option<Node>>,
     data: TempDir,
+    /// The text of `config` without its section on repair.
+    text: String,
+    network: Option<Network>,
 }
+
+/// Nodes leave alone what tests have damaged, unless these say otherwise.
+const NO_SCRUB: &str = "scrub_pause_ms = 3600000\n";
 
 impl TestCluster {
     /// Starts `count` nodes and waits until they take requests.
     pub(crate) async fn start(count: usize) -> Self {
+        Self::start_with(count, NO_SCRUB).await
+    }
+
+    /// The same, with these lines in the section on repair.
+    pub(crate) async fn start_with(count: usize, repair: &str) -> Self {
+        Self::begin(text(count, 16), count, repair, false).await
+    }
+
+    /// The same, with as many partitions as a cluster of millions of keys has.
+    pub(crate) async fn start_large(count: usize, repair: &str) -> Self {
+        Self::begin(text(count, 256), count, repair, false).await
+    }
+
+    /// The same, with a network that can be cut and further sections.
+    pub(crate) async fn start_split(count: usize, repair: &str, sections: &str) -> Self {
+        Self::begin(text(count, 16) + sections, count, repair, true).await
+    }
+
+    async fn begin(text: String, count: usize, repair: &str, can_split: bool) -> Self {
         let data = TempDir::new().expect("a temporary directory");
-        let config = config(count);
+        let config = parse(&text, repair);
+        let network = can_split.then(|| {
+            let address = |node: &souk_kv_node::config::NodeSection| {
+                node.grpc
+                    .to_string()
+                    .parse()
+                    .expect("an address with a number")
+            };
+            let real: Vec<_> = config.nodes.iter().map(address).collect();
+            Network::between(&real)
+        });
         let mut cluster = Self {
             config,
             nodes: (0..count).map(|_| None).collect(),
             data,
+            text,
+            network,
         };
         for index in 0..count {
             cluster.start_node(index).await;
@@ -51,11 +91,27 @@ impl TestCluster {
     /// What one node starts from.
     pub(crate) fn options(&self, index: usize) -> NodeOptions {
         let name = format!("n{}", index + 1);
+        let mut config = self.config.clone();
+        if let Some(network) = &self.network {
+            for (to, node) in config.nodes.iter_mut().enumerate() {
+                node.grpc = node.grpc.with_port(network.address(index, to).port());
+            }
+        }
         NodeOptions {
-            config: self.config.clone(),
+            config,
             data: self.data.path().join(&name),
             name,
         }
+    }
+
+    /// The network, of a cluster that was started with one.
+    pub(crate) fn network(&self) -> &Network {
+        self.network.as_ref().expect("it was started to be split")
+    }
+
+    /// The configuration with other lines on repair, for nodes that are started from now on.
+    pub(crate) fn with_repair(&self, repair: &str) -> ClusterFile {
+        parse(&self.text, repair)
     }
 
     /// Stops one node in order.
@@ -109,8 +165,13 @@ pub(crate) fn bucket(name: &str, mode: BucketMode) -> BucketConfig {
     }
 }
 
-fn config(count: usize) -> ClusterFile {
-    let mut text = String::from("[cluster]\nid = \"souk-test\"\npartitions_count = 16\n");
+fn parse(text: &str, repair: &str) -> ClusterFile {
+    let text = format!("{text}[repair]\n{repair}");
+    ClusterFile::parse(Path::new("test.toml"), &text).expect("a good file")
+}
+
+fn text(count: usize, partitions: u32) -> String {
+    let mut text = format!("[cluster]\nid = \"souk-test\"\npartitions_count = {partitions}\n");
     let ports: Vec<TcpListener> = (0..count * 2)
         .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
         .collect();
@@ -125,5 +186,5 @@ fn config(count: usize) -> ClusterFile {
         ));
     }
     text.push_str("[failure_detection]\nheartbeat_ms = 50\nacceptable_pause_ms = 1000\n");
-    ClusterFile::parse(Path::new("test.toml"), &text).expect("a good file")
+    text
 }
