@@ -12,8 +12,9 @@ use souk_kv_core::outcome::Outcome;
 use souk_kv_proto::{
     admin::{
         CreateBucketRequest, CreateBucketResponse, EndpointsRequest, EndpointsResponse,
-        HintsRequest, HintsResponse, ListBucketsRequest, RegisterShowRequest, RegisterShowResponse,
-        RepairProgress, RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
+        HintsRequest, HintsResponse, ListBucketsRequest, RegisterRecoverRequest,
+        RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse, RepairProgress,
+        RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
         admin_client::AdminClient,
     },
     kv::{BucketConfig, Error, ErrorCode},
@@ -186,6 +187,24 @@ impl<'a> Admin<'a> {
         let node = node.to_owned();
         let stream = self.ask_at(Some(&node), ask).await?;
         Ok(Progress { stream, node })
+    }
+
+    /// Goes on with the register copies of `node`, by name, and of the sure ones it can reach, when no majority is
+    /// left; without `accept_data_loss` it only says what would be given up.
+    ///
+    /// # Errors
+    /// When the node is not sure of its past, when a majority can be reached, or when it did not answer.
+    pub async fn register_recover(
+        &self,
+        node: &str,
+        accept_data_loss: bool,
+    ) -> Result<RegisterRecoverResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| async move {
+            admin
+                .register_recover(RegisterRecoverRequest { accept_data_loss })
+                .await
+        };
+        self.ask_at(Some(node), ask).await
     }
 
     async fn ask_at<T, F>(

@@ -51,7 +51,8 @@ pub use souk_kv_core::outcome::Outcome;
 pub use souk_kv_proto::{
     admin::{
         AcceptorState, EndpointsResponse, HintSummary, HintsResponse, NodeStatus,
-        RegisterShowResponse, RepairProgress, ScrubProgress, StatusResponse,
+        RegisterRecoverResponse, RegisterShowResponse, RepairProgress, ScrubProgress,
+        StatusResponse,
     },
     kv::{BucketConfig, BucketMode, ErrorCode, Explain, ExplainReplica},
 };

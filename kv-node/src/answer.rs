@@ -26,7 +26,7 @@ use crate::{
     core::NodeCore,
     error::RequestError,
     governor::Job,
-    members::Greeting,
+    members::{Greeting, Pulse},
     peer::{Lane, PeerHandler, Prompt, unexpected},
     register::{group_from_wire, group_to_wire},
 };
@@ -223,7 +223,20 @@ impl PeerHandler for PeerAnswers {
                 hello.node_name, hello.node_id
             )));
         }
-        let stranger = self.core.members.judge(node, &hello.store_id) == Greeting::Stranger;
+        let pulse = Pulse {
+            process: hello.process,
+            start: hello.start,
+        };
+        let greeting = self.core.members.judge(node, &hello.store_id, pulse);
+        let stranger = greeting == Greeting::Stranger;
+        let rolled_back = greeting == Greeting::RolledBack;
+        if rolled_back {
+            warn!(
+                peer = hello.node_name,
+                "a member stands on an older copy of its data directory: it has forgotten promises and takes a new identity"
+            );
+        }
+        let own = self.core.members.pulse();
         if stranger {
             warn!(
                 peer = hello.node_name,
@@ -236,6 +249,9 @@ impl PeerHandler for PeerAnswers {
             genesis_stored: true,
             layout_epoch: layout.epoch().0,
             stranger,
+            process: own.process,
+            start: own.start,
+            rolled_back,
         })
     }
 
@@ -245,6 +261,7 @@ impl PeerHandler for PeerAnswers {
                 .read_record(&read.store_key, read.with_hints)
                 .unwrap_or_else(|cause| Body::Error(cause.to_wire())),
             Body::Heartbeat(heartbeat) => {
+                self.core.members.hear_pulse(from, heartbeat.pulse);
                 if heartbeat.leaving {
                     self.core.cluster.health.link_down(from);
                 }

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use crate::{
     core::NodeCore,
     http,
-    members::Greeting,
+    members::{Greeting, Pulse},
     peer::{Lane, LinkEvents},
 };
 
@@ -48,16 +48,33 @@ impl LinkEvents for LinkWatcher {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             layout_hash: layout.placement_hash(),
             bulk: false,
+            process: core.members.pulse().process,
+            start: core.members.pulse().start,
         }
     }
 
     fn connected(&self, node: NodeId, lane: Lane, reply: &HelloReply) -> Result<(), String> {
-        if self.core.members.judge(node, &reply.store_id) == Greeting::Stranger {
-            let layout = self.core.cluster.layout();
-            return Err(format!(
-                "it came back with another store than layout {} names: until it is taken in as a learner it is asked nothing. If its old data directory is still there, give it that one back",
-                layout.epoch()
-            ));
+        if reply.rolled_back {
+            let core = Arc::clone(&self.core);
+            tokio::spawn(async move { core.start_anew().await });
+            return Err("it has heard more from this node's store than the store knows: an older copy of the data directory was put back, and the store takes a new identity".to_owned());
+        }
+        let pulse = Pulse {
+            process: reply.process,
+            start: reply.start,
+        };
+        match self.core.members.judge(node, &reply.store_id, pulse) {
+            Greeting::Member => {}
+            Greeting::Stranger => {
+                let layout = self.core.cluster.layout();
+                return Err(format!(
+                    "it came back with another store than layout {} names: until it is taken in as a learner it is asked nothing. If its old data directory is still there, give it that one back",
+                    layout.epoch()
+                ));
+            }
+            Greeting::RolledBack => {
+                return Err("it stands on an older copy of its data directory: until it is taken in as a learner it is asked nothing".to_owned());
+            }
         }
         if lane == Lane::Foreground {
             self.core.cluster.health.link_up(node);
@@ -121,10 +138,11 @@ fn heartbeat_of(core: &NodeCore, leaving: bool) -> Body {
         catalogue_version: core.cluster.catalogue.version(),
         genesis_agreed: core.members.is_agreed(),
         leaving,
+        pulse: core.members.pulse_count(),
     })
 }
 
-async fn pull_catalogue(core: &NodeCore, node: NodeId) {
+pub(crate) async fn pull_catalogue(core: &NodeCore, node: NodeId) {
     let deadline = Instant::now() + FETCH_TIMEOUT;
     match core
         .cluster

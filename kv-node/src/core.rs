@@ -7,6 +7,7 @@ use std::sync::{
 
 use souk_kv_storage::Store;
 use tokio::time::Instant;
+use tracing::error;
 
 use crate::{
     anti_entropy::AntiEntropy,
@@ -53,6 +54,20 @@ impl NodeCore {
             return Some("it is stopping".to_owned());
         }
         self.members.not_ready()
+    }
+
+    /// Gives the store a new identity, once: it stands on an older copy of itself.
+    pub(crate) async fn start_anew(&self) {
+        // Both lanes of every peer say so; after the first the layout names another store.
+        if !self.members.was_named() {
+            return;
+        }
+        let why = "an older copy of the data directory was put back";
+        let renamed = self.members.rename_store(why).await;
+        let replaced = self.mint.replace_all(why).await;
+        if let Err(cause) = renamed.and(replaced) {
+            error!(%cause, "this store could not take a new identity");
+        }
     }
 
     /// The bucket of that name; looks it up in the cluster when this node has not seen it.

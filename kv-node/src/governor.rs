@@ -32,6 +32,8 @@ pub(crate) enum Job {
     Incoming,
     /// Learns what a lost store knew, from the other members.
     Lessons,
+    /// Looks for old register rows, and erases them.
+    Sweep,
     /// Sends merged records to replicas that lacked something.
     ReadRepair,
     /// Compares trees with other replicas, and moves what differs.
@@ -46,6 +48,7 @@ impl Job {
             Self::Handoff => "handoff",
             Self::Incoming => "incoming",
             Self::Lessons => "lessons",
+            Self::Sweep => "sweep",
             Self::ReadRepair => "read-repair",
             Self::AntiEntropy => "anti-entropy",
             Self::Scrub => "scrub",

@@ -15,7 +15,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use souk_kv_core::merkle::LeafIndex;
-use souk_ring::PartitionId;
+use souk_ring::{NodeId, PartitionId};
 
 /// Most bytes of a partition key.
 pub(crate) const PARTITION_KEY_BYTES_MAX: usize = 1024;
@@ -36,6 +36,10 @@ pub(crate) const META_LAYOUT_VOTE: &[u8] = b"layout-vote";
 pub(crate) const META_BROKEN: &[u8] = b"broken/";
 /// What the notes of partitions begin with that a learner has been taught.
 pub(crate) const META_TAUGHT: &[u8] = b"taught/";
+/// How often this store was started, and has counted since.
+pub(crate) const META_PULSE: &[u8] = b"pulse";
+/// What the notes of other stores' counts begin with.
+pub(crate) const META_PULSES: &[u8] = b"pulse-of/";
 /// What the keys of all actors begin with.
 pub(crate) const META_ACTORS: &[u8] = b"actor/";
 /// Present once the Merkle trees stand for all records; the number of their format.
@@ -138,6 +142,13 @@ pub(crate) fn meta_actor(partition: PartitionId) -> Bytes {
 /// Under which key it stands in `Meta` that a group is damaged here.
 pub(crate) fn meta_broken(group: &GroupKey) -> Bytes {
     [META_BROKEN, &group.record_prefix()].concat().into()
+}
+
+/// Under which key the count of a member's store stands in `Meta`.
+pub(crate) fn meta_pulse_of(member: NodeId) -> Bytes {
+    let mut key = BytesMut::from(META_PULSES);
+    key.put_u32(member.0);
+    key.freeze()
 }
 
 /// Under which key it stands in `Meta` that a partition was taught to this store.

@@ -41,10 +41,10 @@ use crate::{
     hint::{Handoff, HintSpace, handoff_loop},
     http,
     identity::{Identity, IdentityError, addresses_of},
-    members::{Fence, Members, care_for_store, found},
+    members::{Fence, Members, care_for_store, count_pulse, found},
     mint::Mint,
     peer::{FRAME_DECODE_BYTES_MAX, LinkOptions, PeerService, Peers},
-    register::{GroupStore, RegisterCoordinator},
+    register::{GroupStore, RegisterCoordinator, sweep_groups},
     scrub::{Mender, Scrubber, scrub_loop},
     siblings::{Coordinator, Records},
     system::SystemGroup,
@@ -350,6 +350,10 @@ impl Node {
         self.servers.push(tokio::spawn(founding));
         let care = care_for_store(Arc::clone(core), self.draining.clone());
         self.servers.push(tokio::spawn(care));
+        let counting = count_pulse(Arc::clone(&core.members), self.draining.clone());
+        self.servers.push(tokio::spawn(counting));
+        let sweeping = sweep_groups(Arc::clone(core), self.draining.clone());
+        self.servers.push(tokio::spawn(sweeping));
         let health = self.health.clone();
         let mut agreed = core.members.agreed();
         self.servers.push(tokio::spawn(async move {
@@ -435,7 +439,8 @@ impl Parts<'_> {
             fence,
             identity,
             addresses_of(genesis),
-        )?;
+        )
+        .await?;
         let members = Arc::new(members);
         let siblings = Coordinator::new(
             Arc::clone(&cluster),

@@ -30,7 +30,11 @@ fn sku(number: usize) -> Key {
 }
 
 async fn founded() -> (TestCluster, Client) {
-    let cluster = TestCluster::start(3).await;
+    founded_with("").await
+}
+
+async fn founded_with(sections: &str) -> (TestCluster, Client) {
+    let cluster = TestCluster::start_with_sections(3, sections).await;
     let client = cluster.client().await;
     for (name, mode) in [
         ("stock", BucketMode::Register),
@@ -301,4 +305,133 @@ async fn a_damaged_group_is_learnt_anew() {
         assert_eq!(row(&client, &sku(number)).await, "2");
         put_row(&client, &sku(number), "3").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_goes_on_with_the_copy_that_is_left() {
+    let (mut cluster, client) = founded().await;
+    for number in 0..3 {
+        put_row(&client, &sku(number), "1").await;
+    }
+    let needless = client.admin().register_recover("n1", true).await;
+    let needless = needless.expect_err("all are there").to_string();
+    assert!(
+        needless.contains("nothing has to be given up"),
+        "{needless}"
+    );
+    for index in [1, 2] {
+        cluster.stop_node(index).await;
+        std::fs::remove_dir_all(cluster.options(index).data).unwrap();
+        cluster.start_node(index).await;
+    }
+    let client = cluster.client_of(0).await;
+    let options = WriteOptions::default();
+    let refused = client.put_if_absent(&sku(9), text("1"), options).await;
+    refused.expect_err("one of three is no majority");
+    // The new stores have to have greeted, or they would be lost again.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let plan = client.admin().register_recover("n1", false).await.unwrap();
+    assert_eq!(
+        (plan.survivors, plan.declared),
+        (vec!["n1".to_owned()], false)
+    );
+    assert_eq!(plan.lost, ["n2", "n3"]);
+    assert_eq!(
+        (plan.partitions_at_risk, plan.partitions_without_copy),
+        (16, 0)
+    );
+    let plan = client.admin().register_recover("n1", true).await.unwrap();
+    assert!(plan.declared);
+    for node in ["n2", "n3"] {
+        let mut is_taught = false;
+        for _ in 0..1500 {
+            let shown = client.admin().register_show(&sku(1)).await;
+            let is_full = |shown: &souk_kv_client::RegisterShowResponse| {
+                let mut acceptors = shown.acceptors.iter();
+                acceptors.any(|acceptor| acceptor.node == node && acceptor.standing == "full")
+            };
+            is_taught = shown.is_ok_and(|shown| is_full(&shown));
+            if is_taught {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(is_taught, "{node} is still a learner");
+    }
+    wait_until_up(&client, "n1", "n2").await;
+    for number in 0..3 {
+        assert_eq!(row(&client, &sku(number)).await, "1");
+        put_row(&client, &sku(number), "2").await;
+    }
+    wait_until_up(&client, "n2", "n3").await;
+    cluster.stop_node(0).await;
+    let client = cluster.client_of(1).await;
+    assert_eq!(row(&client, &sku(2)).await, "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_long_ago_is_erased() {
+    let (cluster, client) = founded_with("[limits]\nrequest_memory_ms = 5000\n").await;
+    for number in 0..2 {
+        put_row(&client, &sku(number), "1").await;
+    }
+    let version = client.get_row(&sku(1), ReadOptions::default()).await;
+    let version = version.unwrap().unwrap().version;
+    let deleted = client
+        .delete_if_version(&sku(1), &version, WriteOptions::default())
+        .await;
+    assert!(matches!(deleted, Ok(CasOutcome::Applied { .. })));
+    let rows = async |number: usize| -> Vec<u64> {
+        let shown = client.admin().register_show(&sku(number)).await.unwrap();
+        shown
+            .acceptors
+            .iter()
+            .map(|acceptor| acceptor.rows)
+            .collect()
+    };
+    let before = rows(1).await;
+    for _ in 0..1500 {
+        if rows(1).await.iter().all(|rows| *rows == 1) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // What stays is the note of how far memory was erased; and the row that lives.
+    assert_eq!(rows(1).await, [1, 1, 1], "before: {before:?}");
+    assert_eq!(row(&client, &sku(0)).await, "1");
+    drop(cluster);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_a_store_is_found_out() {
+    let (mut cluster, client) = founded().await;
+    put_row(&client, &sku(1), "1").await;
+    cluster.stop_node(2).await;
+    let data = cluster.options(2).data;
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(&data, copy.path());
+    cluster.start_node(2).await;
+    wait_until_up(&client, "n1", "n3").await;
+    wait_until_up(&client, "n2", "n3").await;
+    put_row(&client, &sku(1), "2").await;
+    cluster.stop_node(2).await;
+    std::fs::remove_dir_all(&data).unwrap();
+    copy_folder(copy.path(), &data);
+    cluster.start_node(2).await;
+    wait_for_epoch(&client, "n3", 3).await;
+    cluster.stop_node(1).await;
+    assert_eq!(row(&client, &sku(1)).await, "2");
 }

@@ -53,6 +53,8 @@ pub enum Standing {
     /// It lost its past and is being taught by the others: it counts in no quorum of registers, and
     /// what it lacks says nothing to readers.
     Learner,
+    /// A learner that believes whoever is left: an operator has given up the copies that a majority would need.
+    Heir,
 }
 
 /// A node's share of capacity relative to the others: 1 to 1000, by default 100.

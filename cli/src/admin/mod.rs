@@ -1,6 +1,7 @@
 //! `souk admin`: what operators ask of a cluster.
 
 mod bucket;
+mod recover;
 mod show_cluster;
 mod upkeep;
 
@@ -58,6 +59,27 @@ pub(crate) enum RegisterCommand {
     /// Show ballots and rows of one group, at each of its acceptors.
     #[command(after_help = "Example:\n  souk admin register show seats 12A")]
     Show(PlaceArgs),
+    /// Go on with the copies that are left, when too few members are sure of their past.
+    ///
+    /// Without --accept-data-loss it only says what would be given up. The nodes whose copies no longer count have
+    /// to be started again, empty or as they are: they learn from the survivors.
+    #[command(after_help = "Example:
+  souk admin register recover --node n1
+  souk admin register recover --node n1 --accept-data-loss")]
+    Recover(RecoverArgs),
+}
+
+/// From which copies to go on.
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// Go on with the copy of this node, and of those that it can reach and that are sure of their past.
+    #[arg(long)]
+    node: String,
+    /// Give up what only the lost members knew. It cannot be undone.
+    #[arg(long)]
+    accept_data_loss: bool,
+    #[command(flatten)]
+    common: CommonArgs,
 }
 
 /// Whom to ask.
@@ -129,5 +151,8 @@ pub(crate) async fn run(command: AdminCommand, cluster: &ClusterArgs) -> Result<
         }
         AdminCommand::Repair(args) => upkeep::repair(args, cluster).await,
         AdminCommand::Scrub(args) => upkeep::scrub(args, cluster).await,
+        AdminCommand::Register(RegisterCommand::Recover(args)) => {
+            recover::recover(args, cluster).await
+        }
     }
 }

@@ -177,19 +177,23 @@ pub(crate) async fn register(args: PlaceArgs, cluster: &ClusterArgs) -> Result<(
     }
     show::line(format_args!("partition {}", group.partition));
     show::table(
-        ["acceptor", "promised", "accepted", "rows", "size", "epoch"],
+        [
+            "acceptor", "standing", "promised", "accepted", "chosen", "rows", "size", "epoch",
+        ],
         group.acceptors.iter().map(acceptor_row),
     );
     Ok(())
 }
 
-fn acceptor_row(acceptor: &AcceptorState) -> [Cell; 6] {
+fn acceptor_row(acceptor: &AcceptorState) -> [Cell; 8] {
     let or_none = |ballot: &str| Cell::new(if ballot.is_empty() { "-" } else { ballot });
     if !acceptor.error.is_empty() {
         let none = || Cell::new("-");
         return [
             Cell::new(&acceptor.node),
+            Cell::new(&acceptor.standing),
             show::judged(&acceptor.error, false),
+            none(),
             none(),
             none(),
             none(),
@@ -198,8 +202,10 @@ fn acceptor_row(acceptor: &AcceptorState) -> [Cell; 6] {
     }
     [
         Cell::new(&acceptor.node),
+        show::judged(&acceptor.standing, acceptor.standing == "full"),
         or_none(&acceptor.promised),
         or_none(&acceptor.accepted),
+        or_none(&acceptor.chosen),
         Cell::new(acceptor.rows),
         Cell::new(show::size(acceptor.bytes)),
         Cell::new(acceptor.layout_epoch),
@@ -212,6 +218,8 @@ fn acceptor_json(acceptor: &AcceptorState) -> Json {
         "error": acceptor.error,
         "promised": acceptor.promised,
         "accepted": acceptor.accepted,
+        "chosen": acceptor.chosen,
+        "standing": acceptor.standing,
         "rows": acceptor.rows,
         "bytes": acceptor.bytes,
         "layout_epoch": acceptor.layout_epoch,

@@ -38,6 +38,18 @@ impl Acceptors {
         }
     }
 
+    /// All of these, each of which has to agree: for learners whom an operator has told whose copies count.
+    #[must_use]
+    pub fn every(nodes: impl IntoIterator<Item = NodeId>) -> Acceptors {
+        let mut sets: SmallVec<[Vec<NodeId>; 2]> =
+            distinct(nodes).into_iter().map(|node| vec![node]).collect();
+        if sets.is_empty() {
+            // Nobody decides nothing.
+            sets.push(Vec::new());
+        }
+        Acceptors { sets }
+    }
+
     /// Every voter once, in order.
     #[must_use]
     pub fn nodes(&self) -> BTreeSet<NodeId> {
@@ -87,6 +99,14 @@ mod tests {
                 prop_assert_ne!(one & other, 0);
             }
         }
+    }
+
+    #[test]
+    fn every_one_has_to_agree() {
+        let all = Acceptors::every((0..3).map(NodeId));
+        assert!(all.is_quorum(|_| true));
+        assert!(!all.is_quorum(|node| node.0 < 2));
+        assert!(!Acceptors::every([]).is_quorum(|_| true));
     }
 
     #[test]

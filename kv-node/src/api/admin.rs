@@ -1,6 +1,6 @@
 //! What operators ask of a node.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use souk_kv_core::{membership::Health, register::Ballot};
@@ -8,14 +8,14 @@ use souk_kv_proto::{
     admin::{
         AcceptorState, CreateBucketRequest, CreateBucketResponse, EndpointsRequest,
         EndpointsResponse, HintSummary, HintsRequest, HintsResponse, ListBucketsRequest,
-        ListBucketsResponse, NodeStatus, RegisterShowRequest, RegisterShowResponse, RepairProgress,
-        RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
-        admin_server::Admin,
+        ListBucketsResponse, NodeStatus, RegisterRecoverRequest, RegisterRecoverResponse,
+        RegisterShowRequest, RegisterShowResponse, RepairProgress, RepairRequest, ScrubProgress,
+        ScrubRequest, StatusRequest, StatusResponse, admin_server::Admin,
     },
     convert::register::header_from_wire,
     peer::{ReadHeader, peer_message::Body},
 };
-use souk_ring::{Layout, Member, NodeId, token_of};
+use souk_ring::{Layout, Member, NodeId, Standing, token_of};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -98,6 +98,7 @@ impl AdminService {
 
     async fn acceptor(&self, layout: &Layout, place: &GroupPlace, node: NodeId) -> AcceptorState {
         let name = name_of(layout, node);
+        let standing = standing(layout, node).to_owned();
         let header = if node == self.core.cluster.node {
             self.core
                 .groups
@@ -123,6 +124,8 @@ impl AdminService {
         match header {
             Ok(header) => AcceptorState {
                 node: name,
+                standing,
+                chosen: ballot(header.chosen),
                 error: String::new(),
                 promised: ballot(header.promised),
                 accepted: ballot(header.accepted),
@@ -132,6 +135,7 @@ impl AdminService {
             },
             Err(error) => AcceptorState {
                 node: name,
+                standing,
                 error,
                 ..Default::default()
             },
@@ -171,6 +175,15 @@ fn ballot(ballot: Ballot) -> String {
         String::new()
     } else {
         format!("{}.{:016x}", ballot.counter, ballot.proposer)
+    }
+}
+
+fn standing(layout: &Layout, node: NodeId) -> &'static str {
+    match layout.member(node).map(|member| member.standing) {
+        Some(Standing::Full) => "full",
+        Some(Standing::Learner) => "learner",
+        Some(Standing::Heir) => "heir",
+        None => "",
     }
 }
 
@@ -340,6 +353,33 @@ impl Admin for AdminService {
         Ok(Response::new(RegisterShowResponse {
             partition: place.key.partition.0,
             acceptors: join_all(asked).await,
+        }))
+    }
+
+    async fn register_recover(
+        &self,
+        request: Request<RegisterRecoverRequest>,
+    ) -> Result<Response<RegisterRecoverResponse>, Status> {
+        let core = &self.core;
+        let declared = request.into_inner().accept_data_loss;
+        let plan = core.members.plan_recovery().map_err(status)?;
+        if declared {
+            core.members.declare(&plan).await.map_err(status)?;
+        }
+        let count = |partitions: usize| u32::try_from(partitions).unwrap_or(u32::MAX);
+        let names = |nodes: &BTreeSet<NodeId>| {
+            nodes
+                .iter()
+                .map(|&node| name_of(&plan.layout, node))
+                .collect()
+        };
+        Ok(Response::new(RegisterRecoverResponse {
+            declared,
+            layout_epoch: plan.layout.epoch().0,
+            survivors: names(&plan.survivors),
+            lost: names(&plan.lost),
+            partitions_at_risk: count(plan.partitions_at_risk),
+            partitions_without_copy: count(plan.partitions_without_copy),
         }))
     }
 }

@@ -6,6 +6,8 @@
 //! | `founding` | how the first layout learns which store each founder came with |
 //! | `exchange` | layouts in and out: told, asked for, adopted |
 //! | `deciding` | this node's vote on the next layout, and its own proposals |
+//! | `pulse` | how an older copy of a data directory is found out |
+//! | `recover` | what an operator declares when too few sure members are left |
 //! | `care` | what a node does when its store is not the one that the layout names, or is being taught |
 //!
 //! Place: I/O; drives `souk_kv_core::layout`. Everything that asks "which layout, whose store" asks here.
@@ -19,6 +21,8 @@ mod deciding;
 mod exchange;
 mod fence;
 mod founding;
+mod pulse;
+mod recover;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -45,6 +49,8 @@ pub(crate) use care::care_for_store;
 pub(crate) use deciding::DecideError;
 pub(crate) use fence::{Fence, Gate, Voice};
 pub(crate) use founding::found;
+use pulse::Pulses;
+pub(crate) use pulse::{Pulse, count_pulse};
 
 /// The member set as this node has adopted it.
 #[derive(Debug)]
@@ -55,7 +61,7 @@ pub(crate) struct Members {
     /// Where `cluster.toml` says that the members are: a node may move without a change of layout.
     addresses: Vec<MemberSpec>,
     identity: Mutex<StoreIdentity>,
-    /// Founders and the stores they came with, before the founding.
+    /// Which store each member came with last, where the layout names none or another.
     met: Mutex<BTreeMap<NodeId, StoreId>>,
     /// Digests of the first layout that founders have stored.
     stored_by: Mutex<BTreeMap<NodeId, u64>>,
@@ -64,6 +70,7 @@ pub(crate) struct Members {
     adopting: tokio::sync::Mutex<()>,
     ballots: Mutex<BallotClock>,
     agreed: watch::Sender<bool>,
+    pulses: Pulses,
     /// Rung when a layout or the identity has changed.
     changed: Notify,
 }
@@ -75,11 +82,13 @@ pub(crate) enum Greeting {
     Member,
     /// The layout names another store.
     Stranger,
+    /// It is the right store, in an older state than it had: it has forgotten promises.
+    RolledBack,
 }
 
 impl Members {
     /// `layout` is the one that `identity` was opened with.
-    pub(crate) fn open(
+    pub(crate) async fn open(
         store: Store,
         cluster: Arc<Cluster>,
         fence: Arc<Fence>,
@@ -90,6 +99,7 @@ impl Members {
         // Damage was found, and the store renamed, when the identity was opened.
         let vote = vote.and_then(|bytes| decode_vote(bytes).ok());
         let is_agreed = identity.stored.genesis_agreed && cluster.layout().is_founded();
+        let pulses = Pulses::open(store.clone(), cluster.environment.random_u64()).await?;
         let ballots = BallotClock::new(cluster.environment.random_u64());
         let members = Self {
             store,
@@ -102,6 +112,7 @@ impl Members {
             adopting: tokio::sync::Mutex::new(()),
             ballots: Mutex::new(ballots),
             agreed: watch::Sender::new(is_agreed),
+            pulses,
             changed: Notify::new(),
             cluster,
         };
@@ -169,14 +180,39 @@ impl Members {
         ))
     }
 
-    /// Judges the store that a member came with.
-    pub(crate) fn judge(&self, node: NodeId, store: &[u8]) -> Greeting {
+    /// What this process says of itself in greetings.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulses.pulse()
+    }
+
+    /// What it says in heartbeats.
+    pub(crate) fn pulse_count(&self) -> u64 {
+        self.pulses.own()
+    }
+
+    /// Hears what a member says in a heartbeat.
+    pub(crate) fn hear_pulse(&self, node: NodeId, count: u64) {
+        self.pulses.hear_heartbeat(node, count);
+    }
+
+    /// Judges the store that a member came with, and whether it is as new as it was.
+    pub(crate) fn judge(&self, node: NodeId, store: &[u8], pulse: Pulse) -> Greeting {
         let Ok(store) = <[u8; 16]>::try_from(store).map(StoreId) else {
             return Greeting::Stranger;
         };
         match self.cluster.layout().store_of(node) {
-            Some(named) if named == store => Greeting::Member,
-            Some(_) => Greeting::Stranger,
+            Some(named) if named == store => {
+                if self.pulses.hear_greeting(node, store, pulse) {
+                    Greeting::Member
+                } else {
+                    Greeting::RolledBack
+                }
+            }
+            Some(_) => {
+                // An operator's recovery has to name it.
+                self.met.lock().insert(node, store);
+                Greeting::Stranger
+            }
             None => {
                 self.met.lock().insert(node, store);
                 Greeting::Member

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::Mutex;
 use souk_kv_core::{
     outcome::Outcome,
-    register::{BallotClock, RowSelection, Rows, Transaction},
+    register::{BallotClock, RowKey, RowSelection, Rows, Transaction},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -130,6 +130,22 @@ impl RegisterCoordinator {
                 outcome: Outcome::NotApplied,
             }),
         }
+    }
+
+    /// Erases old rows of a group, from this one on; false when there was nothing to erase after all.
+    pub(super) async fn sweep(
+        &self,
+        place: &GroupPlace,
+        from: RowKey,
+    ) -> Result<bool, RequestError> {
+        self.check_reachable(place)?;
+        let (answer, waiter) = oneshot::channel();
+        self.enqueue(place, Job::Sweep { from, answer })?;
+        waiter.await.unwrap_or_else(|_| {
+            Err(RequestError::Internal(
+                "a group's task ended without an answer".to_owned(),
+            ))
+        })
     }
 
     /// Refuses at once, with nothing sent, when too few acceptors seem up.

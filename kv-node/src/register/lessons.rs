@@ -181,7 +181,7 @@ impl GroupStore {
     }
 
     /// The first group of a partition behind another one; skips its rows without reading them.
-    fn next_group(
+    pub(super) fn next_group(
         &self,
         partition: PartitionId,
         after: Option<&GroupKey>,

@@ -8,6 +8,7 @@
 //! | `work` | what waits for a group, and what goes into one ballot |
 //! | `ballot` | one ballot: performs the actions of the pure round, feeds answers back |
 //! | `rows` | reads of single rows and ranges in one round trip |
+//! | `sweeping` | late erasure of what was deleted or forgotten long ago |
 //! | `broken` | groups whose copy here is damaged |
 //! | `lessons`, `teaching` | what a learner is told, and how it asks |
 //!
@@ -23,6 +24,7 @@ mod coordinator;
 mod lessons;
 mod rows;
 mod runner;
+mod sweeping;
 mod teaching;
 mod work;
 
@@ -39,6 +41,7 @@ use crate::{
 pub(crate) use acceptor::GroupStore;
 pub(crate) use coordinator::RegisterCoordinator;
 pub(crate) use rows::RowsQuery;
+pub(crate) use sweeping::sweep_groups;
 pub(crate) use teaching::{Pupil, TeachError};
 pub(crate) use work::Judged;
 

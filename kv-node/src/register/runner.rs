@@ -17,8 +17,8 @@ use souk_kv_core::{
     outcome::Outcome,
     register::{
         AfterLoss, Backoff, BackoffLimits, Ballot, BallotClock, Evaluation, EvaluationTime, Lead,
-        Lost, LostReason, ReadReply, ReadRequest, RowKey, RowSelection, Rows, after_loss, evaluate,
-        limits,
+        Lost, LostReason, ReadReply, ReadRequest, RowKey, RowRange, RowSelection, Rows, after_loss,
+        evaluate, limits, sweep,
     },
 };
 use tokio::{
@@ -30,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     GroupPlace,
     ballot::{BallotRun, Progress, Voting},
+    sweeping::SWEEP_ROWS,
     work::{Job, Waiting, Work, answer_all, count_in, rows_of},
 };
 use crate::error::RequestError;
@@ -107,6 +108,10 @@ impl Runner {
                 Job::Settle(reading) => {
                     let result = self.settle(&reading.rows, reading.deadline).await;
                     reading.finish(result);
+                }
+                Job::Sweep { from, answer } => {
+                    // Nobody waits for it who could have gone away.
+                    let _ = answer.send(self.sweep(from).await);
                 }
                 first => {
                     let work = self.gather(first);
@@ -296,6 +301,59 @@ impl Runner {
                 Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
                 _ => return Err(self.given_up(&lost, Outcome::NotApplied)),
             }
+        }
+    }
+
+    /// Erases what is old among some rows, in a ballot of its own. It is not tried again: the next walk comes by.
+    async fn sweep(&mut self, from: RowKey) -> Result<bool, RequestError> {
+        self.follow_layout();
+        // A lead knows single rows only; a range needs the rows that a prepare brings.
+        self.lead = None;
+        let rows = RowSelection {
+            keys: [RowKey::memory_floor()].into(),
+            range: Some(RowRange {
+                from,
+                to: None,
+                rows_max: u32::try_from(SWEEP_ROWS).unwrap_or(u32::MAX),
+                reverse: false,
+            }),
+        };
+        let mut run = match self.prepare(rows).await {
+            Ok(run) => run,
+            Err(Retry::After(lost)) => return Err(self.given_up(&lost, Outcome::NotApplied)),
+            Err(Retry::No) => {
+                return Err(RequestError::Internal("no ballot can be drawn".to_owned()));
+            }
+        };
+        let time = EvaluationTime {
+            now_unix_ms: self.shared.voting.cluster.environment.unix_ms(),
+            request_memory_ms: self.shared.request_memory_ms,
+            clock_skew_max_ms: self.shared.clock_skew_max_ms,
+        };
+        let basis = run.round().basis().expect("it was just prepared");
+        let evaluation = sweep(basis, &time).map_err(|cause| RequestError::Corrupt {
+            what: "a row of request memory",
+            cause: cause.to_string(),
+        })?;
+        let erases = !evaluation.is_identity();
+        let next = self.next_ballot(run.round().ballot());
+        let progress = match run.propose(&evaluation, next) {
+            Some(progress) => progress,
+            None => run.progress().await,
+        };
+        match progress {
+            Progress::Chosen(mut chosen) => {
+                self.lead = chosen.take_lead();
+                self.help_laggards(run);
+                Ok(erases)
+            }
+            Progress::Lost(lost) => {
+                self.highest_seen = self.highest_seen.max(lost.highest_seen);
+                Err(self.given_up(&lost, Outcome::Unknown))
+            }
+            Progress::Evaluate => Err(RequestError::Internal(
+                "a ballot was evaluated twice".to_owned(),
+            )),
         }
     }
 

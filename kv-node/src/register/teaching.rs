@@ -31,6 +31,7 @@ use tracing::{debug, info};
 
 use super::{group_from_wire, group_to_wire, lessons::LessonPage};
 use crate::{
+    background::pull_catalogue,
     cluster::Mode,
     core::NodeCore,
     error::RequestError,
@@ -96,8 +97,17 @@ pub(crate) struct Pupil<'a> {
 impl<'a> Pupil<'a> {
     /// Looks up which buckets there are: without them nobody knows who votes on a group.
     pub(crate) async fn new(core: &'a NodeCore) -> Result<Self, TeachError> {
-        core.system.refresh(Instant::now() + ANSWER_TIMEOUT).await?;
         let layout = core.cluster.layout();
+        if layout.is_heir(core.cluster.node) {
+            // There is no majority to ask for the newest catalogue: what the survivors have seen has to do.
+            for node in layout.members().keys() {
+                if !layout.is_learner(*node) {
+                    pull_catalogue(core, *node).await;
+                }
+            }
+        } else {
+            core.system.refresh(Instant::now() + ANSWER_TIMEOUT).await?;
+        }
         let buckets = core.cluster.catalogue.all();
         let registers = buckets
             .iter()
@@ -165,6 +175,11 @@ impl<'a> Pupil<'a> {
 
     async fn learn_partition(&self, partition: PartitionId) -> Result<(), TeachError> {
         let owners = self.layout.owners(partition);
+        if self.is_heir() && !owners.iter().any(|owner| self.is_sure(*owner)) {
+            // An operator has accepted that no copy of it is left.
+            self.core.groups.keep_only(partition, |_| false).await?;
+            return Ok(());
+        }
         let (names, told) = self.names(partition, owners).await?;
         stream::iter(names.iter().map(Ok::<_, TeachError>))
             .try_for_each_concurrent(GROUPS_AT_ONCE, |key| self.learn_group(key))
@@ -193,10 +208,7 @@ impl<'a> Pupil<'a> {
         owners: &[NodeId],
     ) -> Result<(BTreeSet<GroupKey>, BTreeSet<NodeId>), TeachError> {
         let own = self.core.cluster.node;
-        let sure = owners
-            .iter()
-            .copied()
-            .filter(|node| *node != own && !self.layout.is_learner(*node));
+        let sure = owners.iter().copied().filter(|node| self.is_sure(*node));
         let asked = sure.map(|node| async move { (node, self.names_of(partition, node).await) });
         let mut names = BTreeSet::new();
         let mut told = BTreeSet::new();
@@ -213,7 +225,7 @@ impl<'a> Pupil<'a> {
         let counts = self.copies.values().copied().chain([owners.len()]);
         for count in counts {
             let voters = &owners[..count.min(owners.len())];
-            let acceptors = Acceptors::new(voters.iter().copied());
+            let acceptors = self.teaching_acceptors(voters);
             if voters.contains(&own) && !acceptors.is_quorum(|node| told.contains(&node)) {
                 return Err(TeachError::TooFew {
                     what: partition.to_string(),
@@ -255,10 +267,10 @@ impl<'a> Pupil<'a> {
             return Ok(());
         };
         let mut lesson = Lesson::new(
-            Acceptors::new(voters),
+            self.teaching_acceptors(&voters),
             self.core.cluster.node,
             self.layout.epoch(),
-            |node| !self.layout.is_learner(node),
+            |node| self.is_sure(node),
         );
         let what = || format!("register group {key:?}");
         if !lesson.is_possible() {
@@ -321,12 +333,31 @@ impl<'a> Pupil<'a> {
         if *key == SystemGroup::key() {
             return Some(self.layout.members().keys().copied().collect());
         }
-        let count = *self.copies.get(&key.bucket)?;
+        // An heir takes what there is, of whichever bucket.
+        let unknown = self.is_heir().then(|| self.layout.copies_count());
+        let count = self.copies.get(&key.bucket).copied().or(unknown)?;
         let owners = self.layout.owners(key.partition);
         let voters = &owners[..count.min(owners.len())];
         voters
             .contains(&self.core.cluster.node)
             .then(|| voters.to_vec())
+    }
+
+    fn is_sure(&self, node: NodeId) -> bool {
+        node != self.core.cluster.node && !self.layout.is_learner(node)
+    }
+
+    fn is_heir(&self) -> bool {
+        self.layout.is_heir(self.core.cluster.node)
+    }
+
+    /// Of whom a majority has to tell: of all voters; or, where an operator has said whose copies count, all of those.
+    fn teaching_acceptors(&self, voters: &[NodeId]) -> Acceptors {
+        if self.is_heir() {
+            Acceptors::every(voters.iter().copied().filter(|node| self.is_sure(*node)))
+        } else {
+            Acceptors::new(voters.iter().copied())
+        }
     }
 
     async fn page(

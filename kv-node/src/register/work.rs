@@ -36,6 +36,12 @@ pub(super) enum Job {
     Read(Reading),
     /// A read of a range that found no agreement: settle which state is the newest, then return its rows.
     Settle(Reading),
+    /// Erase what is old among the rows from this one on.
+    Sweep {
+        from: RowKey,
+        /// Whether anything was erased.
+        answer: oneshot::Sender<Result<bool, RequestError>>,
+    },
 }
 
 /// A read that waits.

@@ -33,6 +33,11 @@ impl TestCluster {
         Self::begin(text(count, 16), count, repair, false).await
     }
 
+    /// The same, with further sections.
+    pub(crate) async fn start_with_sections(count: usize, sections: &str) -> Self {
+        Self::begin(text(count, 16) + sections, count, NO_SCRUB, false).await
+    }
+
     /// The same, with as many partitions as a cluster of millions of keys has.
     pub(crate) async fn start_large(count: usize, repair: &str) -> Self {
         Self::begin(text(count, 256), count, repair, false).await

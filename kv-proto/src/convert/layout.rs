@@ -95,7 +95,8 @@ fn member_to_wire(member: &Member) -> kv::TopologyNode {
         store_id: member
             .store
             .map_or(Bytes::new(), |store| Bytes::copy_from_slice(&store.0)),
-        learner: member.standing == Standing::Learner,
+        learner: member.standing != Standing::Full,
+        heir: member.standing == Standing::Heir,
     }
 }
 
@@ -114,10 +115,10 @@ fn member_from_wire(wire: kv::TopologyNode) -> Result<Member, DecodeError> {
     };
     Ok(Member {
         store,
-        standing: if wire.learner {
-            Standing::Learner
-        } else {
-            Standing::Full
+        standing: match (wire.learner, wire.heir) {
+            (false, _) => Standing::Full,
+            (true, false) => Standing::Learner,
+            (true, true) => Standing::Heir,
         },
         ..Member::new(NodeId(wire.id), spec)
     })
@@ -279,6 +280,8 @@ fn name(field: &'static str, text: String) -> Result<Name, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn sample(nodes: u32) -> Layout {
@@ -317,7 +320,11 @@ mod tests {
         let swapped = founded
             .swapped(NodeId(2), StoreId([9; 16]))
             .expect("two others are sure");
-        for layout in [founded, swapped] {
+        let survivors = [NodeId(1)].into();
+        let recovered = founded
+            .recovered(LayoutEpoch(9), &survivors, &BTreeMap::new())
+            .expect("it is later");
+        for layout in [founded, swapped, recovered] {
             let back = layout_from_wire(layout_to_wire(&layout)).expect("it was encoded by us");
             assert_eq!(back, layout);
             assert_eq!(back.hash(), layout.hash());

@@ -50,7 +50,11 @@ pub(super) fn layout_hash(layout: &Layout) -> u64 {
         if let Some(store) = member.store {
             digest.number(member.id.0);
             digest.bytes(&store.0);
-            digest.number(u32::from(member.standing == Standing::Learner));
+            digest.number(match member.standing {
+                Standing::Full => 0,
+                Standing::Learner => 1,
+                Standing::Heir => 2,
+            });
         }
     }
     digest.finish()

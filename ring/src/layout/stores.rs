@@ -43,14 +43,20 @@ impl Layout {
     /// Whether a member is being taught what its lost store knew.
     pub fn is_learner(&self, id: NodeId) -> bool {
         self.member(id)
-            .is_some_and(|member| member.standing == Standing::Learner)
+            .is_some_and(|member| member.standing != Standing::Full)
+    }
+
+    /// Whether a learner is to believe whoever is left, majority or not.
+    pub fn is_heir(&self, id: NodeId) -> bool {
+        self.member(id)
+            .is_some_and(|member| member.standing == Standing::Heir)
     }
 
     /// The members that are being taught.
     pub fn learners(&self) -> BTreeSet<NodeId> {
         self.members
             .values()
-            .filter(|member| member.standing == Standing::Learner)
+            .filter(|member| member.standing != Standing::Full)
             .map(|member| member.id)
             .collect()
     }
@@ -109,7 +115,7 @@ impl Layout {
         }
         for member in next.members.values_mut() {
             if !survivors.contains(&member.id) {
-                member.standing = Standing::Learner;
+                member.standing = Standing::Heir;
                 member.store = stores.get(&member.id).copied().or(member.store);
             }
         }
@@ -127,7 +133,10 @@ impl Layout {
         let mut next = self.at(self.epoch.next())?;
         let member = next.member_mut(id)?;
         member.store = Some(store);
-        member.standing = Standing::Learner;
+        // Whom an operator has left without a majority has none after losing its store once more.
+        if member.standing == Standing::Full {
+            member.standing = Standing::Learner;
+        }
         Ok(next)
     }
 

@@ -80,6 +80,7 @@ fn recovery_names_who_is_sure() {
         .unwrap();
     assert_eq!(recovered.epoch(), LayoutEpoch(1000));
     assert_eq!(recovered.learners(), BTreeSet::from([NodeId(1), NodeId(3)]));
+    assert!(recovered.is_heir(NodeId(1)) && !recovered.is_heir(NodeId(2)));
     assert_eq!(recovered.store_of(NodeId(1)), Some(store(8)));
     assert_eq!(recovered.store_of(NodeId(2)), Some(store(2)));
     assert!(lost.recovered(lost.epoch(), &survivors, &stores).is_err());
