@@ -15,7 +15,7 @@ use souk_kv_proto::{
         HintsRequest, HintsResponse, ListBucketsRequest, RegisterRecoverRequest,
         RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse, RepairProgress,
         RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
-        admin_client::AdminClient,
+        SteerHintsRequest, SteerHintsResponse, admin_client::AdminClient,
     },
     kv::{BucketConfig, Error, ErrorCode},
 };
@@ -137,6 +137,23 @@ impl<'a> Admin<'a> {
         let ask =
             |mut admin: AdminClient<Channel>| async move { admin.hints(HintsRequest {}).await };
         self.ask_at(node, ask).await
+    }
+
+    /// Pauses, resumes or hurries the delivery of the hints that `node`, by name, keeps, or gives some of them up. A
+    /// call that drops may leave some behind: then `more` is set, and it is to be repeated.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there is no such node or target; otherwise as for [`Admin::status`].
+    pub async fn steer_hints(
+        &self,
+        node: &str,
+        request: SteerHintsRequest,
+    ) -> Result<SteerHintsResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| {
+            let request = request.clone();
+            async move { admin.steer_hints(request).await }
+        };
+        self.ask_at(Some(node), ask).await
     }
 
     /// Ballots and acceptors of the register group of a key.

@@ -50,9 +50,9 @@ pub use options::{ATTEMPTS_MAX, ClientOptions, IN_FLIGHT_MAX, REQUEST_TIMEOUT_MA
 pub use souk_kv_core::outcome::Outcome;
 pub use souk_kv_proto::{
     admin::{
-        AcceptorState, EndpointsResponse, HintSummary, HintsResponse, NodeStatus,
+        AcceptorState, EndpointsResponse, HintAction, HintSummary, HintsResponse, NodeStatus,
         RegisterRecoverResponse, RegisterShowResponse, RepairProgress, ScrubProgress,
-        StatusResponse,
+        StatusResponse, SteerHintsRequest, SteerHintsResponse,
     },
     kv::{BucketConfig, BucketMode, ErrorCode, Explain, ExplainReplica},
 };

@@ -14,7 +14,7 @@ use souk_kv_proto::{
     kv::{Error, ErrorCode, Outcome, SessionResponse},
     peer::{
         Done, GroupNames, HeartbeatReply, Hello, HelloReply, Lesson, ReadHeaderReply, RecordReply,
-        peer_message::Body,
+        Relay, peer_message::Body,
     },
 };
 use souk_ring::{LayoutEpoch, NodeId, PartitionId};
@@ -27,7 +27,7 @@ use crate::{
     error::RequestError,
     governor::Job,
     members::{Greeting, Pulse},
-    peer::{Lane, PeerHandler, Prompt, unexpected},
+    peer::{Lane, PeerError, PeerHandler, Prompt, unexpected},
     register::{group_from_wire, group_to_wire},
 };
 
@@ -46,7 +46,7 @@ impl PeerAnswers {
         }
     }
 
-    async fn run(&self, from: NodeId, body: Body) -> Result<Body, RequestError> {
+    async fn run(&self, from: NodeId, body: Body, deadline: Instant) -> Result<Body, RequestError> {
         let core = &self.core;
         match body {
             Body::WriteRecord(write) => {
@@ -63,6 +63,7 @@ impl PeerAnswers {
                     .await?;
                 Ok(Body::Done(Done {}))
             }
+            Body::Relay(relay) => self.relay(relay, deadline).await,
             Body::Prepare(prepare) => {
                 let key = group_from_wire(prepare.group.clone())?;
                 let request = prepare_from_wire(prepare).map_err(damaged)?;
@@ -97,7 +98,9 @@ impl PeerAnswers {
                     header: Some(header_to_wire(&header)),
                 }))
             }
-            Body::ScanRecords(scan) => Ok(Body::ScanReply(core.records.scan_for(&scan)?)),
+            Body::ScanRecords(scan) => {
+                Ok(Body::ScanReply(core.records.scan_for(&scan, &core.hints)?))
+            }
             body @ (Body::CompareVnodes(_)
             | Body::ReadTree(_)
             | Body::ListTreeKeys(_)
@@ -172,6 +175,30 @@ impl PeerAnswers {
             }
             _ => Ok(unexpected("an answer without a question")),
         }
+    }
+
+    /// Passes a write on. One step only: whoever asks has heard that this node reaches the target itself.
+    async fn relay(&self, relay: Relay, deadline: Instant) -> Result<Body, RequestError> {
+        let write = Body::WriteRecord(relay.write.unwrap_or_default());
+        let target = NodeId(relay.target);
+        let answer = self
+            .core
+            .cluster
+            .call_in_bulk(target, write, deadline)
+            .await;
+        Ok(match answer {
+            Ok(answer) => answer,
+            Err(PeerError::Remote(error)) => Body::Error(error),
+            Err(cause) => {
+                let outcome = if cause.certainly_not_done() {
+                    Outcome::NotApplied
+                } else {
+                    Outcome::Unknown
+                };
+                let message = format!("the write could not be passed on: {cause}");
+                Body::Error(Error::new(ErrorCode::Unavailable, outcome, message))
+            }
+        })
     }
 
     fn read_record(&self, store_key: &[u8], with_hints: bool) -> Result<Body, RequestError> {
@@ -261,14 +288,19 @@ impl PeerHandler for PeerAnswers {
                 .read_record(&read.store_key, read.with_hints)
                 .unwrap_or_else(|cause| Body::Error(cause.to_wire())),
             Body::Heartbeat(heartbeat) => {
+                let health = &self.core.cluster.health;
+                health.told(from, &heartbeat.sightings);
                 self.core.members.hear_pulse(from, heartbeat.pulse);
                 if heartbeat.leaving {
-                    self.core.cluster.health.link_down(from);
+                    health.link_down(from);
+                } else {
+                    health.greeted_by(from);
                 }
                 Body::HeartbeatReply(HeartbeatReply {
                     layout_epoch: self.core.cluster.layout().epoch().0,
                     catalogue_version: self.core.cluster.catalogue.version(),
                     genesis_agreed: self.core.members.is_agreed(),
+                    sightings: health.sightings(),
                 })
             }
             Body::FetchLayout(_) => Body::LayoutState(self.core.members.state()),
@@ -280,7 +312,7 @@ impl PeerHandler for PeerAnswers {
     async fn answer(&self, from: NodeId, lane: Lane, body: Body, deadline: Instant) -> Body {
         let is_late = match (lane, &body) {
             // Someone else's background work yields to the requests here, as the own one does.
-            (Lane::Bulk, Body::WriteRecord(_) | Body::StoreHint(_)) => {
+            (Lane::Bulk, Body::WriteRecord(_) | Body::StoreHint(_) | Body::Relay(_)) => {
                 let pace = self.core.governor.pace(Job::Incoming, 1);
                 timeout_at(deadline, pace).await.is_err()
             }
@@ -303,7 +335,7 @@ impl PeerHandler for PeerAnswers {
                 Prompt::Later(body) => body,
             },
         };
-        self.run(from, body)
+        self.run(from, body, deadline)
             .await
             .unwrap_or_else(|cause| Body::Error(cause.to_wire()))
     }

@@ -122,6 +122,7 @@ async fn heartbeat(core: &NodeCore, node: NodeId) {
         return;
     };
     core.cluster.health.heartbeat(node);
+    core.cluster.health.told(node, &reply.sightings);
     if reply.genesis_agreed {
         core.members
             .catch_up(node, LayoutEpoch(reply.layout_epoch))
@@ -138,6 +139,7 @@ fn heartbeat_of(core: &NodeCore, leaving: bool) -> Body {
         catalogue_version: core.cluster.catalogue.version(),
         genesis_agreed: core.members.is_agreed(),
         leaving,
+        sightings: core.cluster.health.sightings(),
         pulse: core.members.pulse_count(),
     })
 }

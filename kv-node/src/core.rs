@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use souk_kv_core::overload::Admission;
 use souk_kv_storage::Store;
 use tokio::time::Instant;
 use tracing::error;
@@ -43,6 +44,8 @@ pub(crate) struct NodeCore {
     pub(crate) system: SystemGroup,
     pub(crate) limits: Arc<Limits>,
     pub(crate) governor: Arc<Governor>,
+    /// Requests that clients brought here and that are not answered yet.
+    pub(crate) admission: Admission,
     pub(crate) members: Arc<Members>,
     pub(crate) stopping: AtomicBool,
 }

@@ -81,6 +81,9 @@ async fn metrics(State(core): State<Arc<NodeCore>>) -> impl IntoResponse {
     let may_vote = u8::from(core.members.voice() == Voice::Sure);
     metrics::gauge!("souk_layout_epoch").set(core.cluster.layout().epoch().0 as f64);
     metrics::gauge!("souk_may_vote").set(f64::from(may_vote));
+    let in_work = core.admission.in_work();
+    metrics::gauge!("souk_requests_in_work").set(in_work.operations as f64);
+    metrics::gauge!("souk_requests_in_work_bytes").set(in_work.bytes as f64);
     let layout = core.cluster.layout();
     for member in layout
         .members()

@@ -158,6 +158,20 @@ pub(crate) fn meta_taught(partition: PartitionId) -> Bytes {
     key.freeze()
 }
 
+/// Under which key stands in `Meta` since when hints for a member are waiting.
+pub(crate) fn meta_hints_since(target: NodeId) -> Bytes {
+    let mut key = BytesMut::from(&b"hints-since/"[..]);
+    key.put_u32(target.0);
+    key.freeze()
+}
+
+/// Under which key stands in `Meta` that hints for a member are not to be delivered.
+pub(crate) fn meta_hints_paused(target: NodeId) -> Bytes {
+    let mut key = BytesMut::from(&b"hints-paused/"[..]);
+    key.put_u32(target.0);
+    key.freeze()
+}
+
 /// What every key of a partition begins with.
 pub(crate) fn partition_prefix(partition: PartitionId) -> Bytes {
     let number = u16::try_from(partition.0).expect("a layout has at most 65536 partitions");

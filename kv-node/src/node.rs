@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use souk_kv_core::overload::Admission;
 use souk_kv_proto::{
     DESCRIPTORS, admin::admin_server::AdminServer, kv::kv_server::KvServer,
     peer::peer_server::PeerServer,
@@ -38,7 +39,7 @@ use crate::{
     core::NodeCore,
     governor::Governor,
     guard::KeyGuards,
-    hint::{Handoff, HintSpace, handoff_loop},
+    hint::{Handoff, HintSpace, handoff_loop, reroute_loop},
     http,
     identity::{Identity, IdentityError, addresses_of},
     members::{Fence, Members, care_for_store, count_pulse, found},
@@ -56,6 +57,11 @@ const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Keys that all clients together may have in work at a node; further requests are refused at once.
+const OPERATIONS_IN_WORK_MAX: u64 = 65_536;
+/// Bytes of the values among them.
+const BYTES_IN_WORK_MAX: u64 = 256 * 1024 * 1024;
 
 /// What a node starts from.
 #[derive(Debug, Clone)]
@@ -312,6 +318,11 @@ impl Node {
             let run = Arc::clone(link).run(options, Arc::clone(&watcher), self.stop.clone());
             self.servers.push(tokio::spawn(run));
         }
+        let handoff = Handoff {
+            cluster: Arc::clone(&core.cluster),
+            hints: Arc::clone(&core.hints),
+            governor: Arc::clone(&core.governor),
+        };
         for peer in core.cluster.peers().nodes() {
             self.servers.push(tokio::spawn(heartbeat_loop(
                 Arc::clone(core),
@@ -320,19 +331,19 @@ impl Node {
                 self.tasks.clone(),
                 self.draining.clone(),
             )));
-            let handoff = Handoff {
-                cluster: Arc::clone(&core.cluster),
-                hints: Arc::clone(&core.hints),
-                governor: Arc::clone(&core.governor),
-            };
             self.servers.push(tokio::spawn(handoff_loop(
-                handoff,
+                handoff.clone(),
                 peer,
                 self.draining.clone(),
             )));
         }
         self.servers
             .push(tokio::spawn(keep_metrics_small(self.draining.clone())));
+        self.servers.push(tokio::spawn(reroute_loop(
+            handoff,
+            Arc::clone(&core.records),
+            self.draining.clone(),
+        )));
         let (governor, draining) = (Arc::clone(&core.governor), self.draining.clone());
         self.servers
             .push(tokio::spawn(async move { governor.run(draining).await }));
@@ -413,7 +424,7 @@ impl Parts<'_> {
         let durabilities = catalogue.durabilities();
         let cluster = Arc::new(Cluster::new(
             identity.node,
-            environment,
+            environment.clone(),
             Arc::clone(&layout),
             catalogue,
             HealthBoard::new(&config.failure_detection),
@@ -428,7 +439,13 @@ impl Parts<'_> {
             durabilities,
         );
         let records = Arc::new(records);
-        let hints = HintSpace::open(store.clone(), Arc::clone(&guards), limits.hints_bytes_max)?;
+        let hints = HintSpace::open(
+            store.clone(),
+            Arc::clone(&guards),
+            limits.hints_bytes_max,
+            environment.clone(),
+            layout.members().keys().copied(),
+        )?;
         let hints = Arc::new(hints);
         let fence = Arc::new(Fence::new());
         let groups = GroupStore::open(store.clone(), guards, Arc::clone(&fence), layout.epoch())?;
@@ -504,6 +521,7 @@ impl Parts<'_> {
             system,
             limits,
             governor,
+            admission: Admission::new(OPERATIONS_IN_WORK_MAX, BYTES_IN_WORK_MAX),
             stopping: AtomicBool::new(false),
         }))
     }

@@ -16,6 +16,7 @@ use souk_kv_client::{
     BucketMode, CasOutcome, Client, Consistency, Context, Key, Outcome, ReadOptions, Value,
     WriteOptions,
 };
+use souk_kv_node::config::ClusterFile;
 use souk_kv_storage::{EngineKind, Keyspace, Scan, Store, StoreOptions, WriteBatch};
 use support::{TestCluster, bucket};
 
@@ -30,11 +31,11 @@ fn sku(number: usize) -> Key {
 }
 
 async fn founded() -> (TestCluster, Client) {
-    founded_with("").await
+    founded_with(|_| {}).await
 }
 
-async fn founded_with(sections: &str) -> (TestCluster, Client) {
-    let cluster = TestCluster::start_with_sections(3, sections).await;
+async fn founded_with(change: impl FnOnce(&mut ClusterFile)) -> (TestCluster, Client) {
+    let cluster = TestCluster::start_changed(3, change).await;
     let client = cluster.client().await;
     for (name, mode) in [
         ("stock", BucketMode::Register),
@@ -373,7 +374,10 @@ async fn an_operator_goes_on_with_the_copy_that_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_deleted_long_ago_is_erased() {
-    let (cluster, client) = founded_with("[limits]\nrequest_memory_ms = 5000\n").await;
+    let (cluster, client) = founded_with(|config| {
+        config.limits.request_memory = Duration::from_secs(5);
+    })
+    .await;
     for number in 0..2 {
         put_row(&client, &sku(number), "1").await;
     }

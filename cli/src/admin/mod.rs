@@ -1,6 +1,7 @@
 //! `souk admin`: what operators ask of a cluster.
 
 mod bucket;
+mod hints;
 mod recover;
 mod show_cluster;
 mod upkeep;
@@ -12,6 +13,7 @@ use crate::connect::EndpointArgs;
 use crate::failure::Failure;
 
 pub(crate) use bucket::BucketCommand;
+use hints::HintsArgs;
 
 /// Look at a cluster and change it.
 #[derive(Debug, Subcommand)]
@@ -28,9 +30,13 @@ pub(crate) enum AdminCommand {
     /// Show which nodes hold a key, in the order in which they are asked.
     #[command(after_help = "Example:\n  souk admin endpoints carts customer-17")]
     Endpoints(PlaceArgs),
-    /// Show the writes that a node keeps for absent nodes.
-    #[command(after_help = "Example:\n  souk admin hints --node n1")]
-    Hints(StatusArgs),
+    /// Show the writes that nodes keep for absent nodes, and steer their delivery.
+    #[command(after_help = "Example:
+  souk admin hints
+  souk admin hints pause --target n3
+  souk admin hints deliver-now --node n1
+  souk admin hints drop --target n3 --accept-data-loss")]
+    Hints(HintsArgs),
     /// Look into register groups.
     #[command(subcommand)]
     Register(RegisterCommand),
@@ -145,7 +151,7 @@ pub(crate) async fn run(command: AdminCommand, cluster: &ClusterArgs) -> Result<
         AdminCommand::Status(args) => show_cluster::status(args, cluster).await,
         AdminCommand::Bucket(command) => bucket::run(command, cluster).await,
         AdminCommand::Endpoints(args) => show_cluster::endpoints(args, cluster).await,
-        AdminCommand::Hints(args) => show_cluster::hints(args, cluster).await,
+        AdminCommand::Hints(args) => hints::run(args, cluster).await,
         AdminCommand::Register(RegisterCommand::Show(args)) => {
             show_cluster::register(args, cluster).await
         }

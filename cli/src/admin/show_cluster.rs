@@ -1,8 +1,8 @@
-//! `souk admin status`, `endpoints`, `hints` and `register show`.
+//! `souk admin status`, `endpoints` and `register show`.
 
 use comfy_table::Cell;
 use serde_json::{Value as Json, json};
-use souk_kv_client::{AcceptorState, HintSummary, Key, NodeStatus, StatusResponse};
+use souk_kv_client::{AcceptorState, Key, NodeStatus, StatusResponse};
 
 use super::{PlaceArgs, StatusArgs};
 use crate::cluster::ClusterArgs;
@@ -135,30 +135,6 @@ pub(crate) async fn endpoints(args: PlaceArgs, cluster: &ClusterArgs) -> Result<
     ));
     show::line(format_args!("primaries  {}", place.primaries.join(", ")));
     show::line(format_args!("fallbacks  {}", place.fallbacks.join(", ")));
-    Ok(())
-}
-
-/// Writes kept for absent nodes.
-pub(crate) async fn hints(args: StatusArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let client = args.common.endpoints.connect(cluster).await?;
-    let hints = client.admin().hints(args.node.as_deref()).await?.hints;
-    if args.common.json {
-        let hint = |hint: &HintSummary| json!({ "target": hint.target, "hints_count": hint.hints_count, "hints_bytes": hint.hints_bytes });
-        show::json(&hints.iter().map(hint).collect());
-        return Ok(());
-    }
-    if hints.is_empty() {
-        show::line("no hints");
-        return Ok(());
-    }
-    let row = |hint: &HintSummary| {
-        [
-            hint.target.clone(),
-            hint.hints_count.to_string(),
-            show::size(hint.hints_bytes),
-        ]
-    };
-    show::table(["for", "hints", "size"], hints.iter().map(row));
     Ok(())
 }
 

@@ -1,12 +1,16 @@
 //! `souk kv`: reads and writes single rows, for people and scripts.
 //!
-//! Shape: `words` turns arguments into bytes and back, `read` and `write` do the work.
+//! Shape: `words` turns arguments into bytes and back, `read` and `write` do the work, `explain` shows how the
+//! cluster did it.
 
+mod explain;
 mod read;
 mod words;
 mod write;
 
 use clap::{Args, Subcommand};
+
+use souk_kv_client::Consistency;
 
 use crate::cluster::ClusterArgs;
 use crate::connect::EndpointArgs;
@@ -32,6 +36,7 @@ pub(crate) enum KvCommand {
     #[command(after_help = "Example:
   souk kv get notes greeting
   souk kv get notes greeting --raw > greeting.txt
+  souk kv get notes greeting --explain
   souk kv get carts customer-17 --json | jq .context")]
     Get(GetArgs),
 
@@ -80,6 +85,8 @@ pub(crate) struct GetArgs {
     #[arg(long, conflicts_with = "json")]
     raw: bool,
     #[command(flatten)]
+    wish: WishArgs,
+    #[command(flatten)]
     common: CommonArgs,
 }
 
@@ -99,6 +106,8 @@ pub(crate) struct PutArgs {
     /// Forget the value after so many milliseconds.
     #[arg(long, value_name = "MS")]
     ttl_ms: Option<u64>,
+    #[command(flatten)]
+    wish: WishArgs,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -163,6 +172,31 @@ pub(crate) struct CasArgs {
     content: ContentArgs,
     #[command(flatten)]
     common: CommonArgs,
+}
+
+/// How many nodes are to be heard, and whether to tell.
+#[derive(Debug, Args)]
+pub(crate) struct WishArgs {
+    /// How many copies to hear from: one, quorum or all [default: what the bucket says].
+    #[arg(long, value_name = "LEVEL", value_parser = ["one", "quorum", "all"])]
+    consistency: Option<String>,
+    /// Ask the nodes that own the key, and nobody in their stead.
+    #[arg(long)]
+    strict: bool,
+    /// Show who was asked, what each said and when, and what is repaired. Not for register buckets.
+    #[arg(long)]
+    explain: bool,
+}
+
+impl WishArgs {
+    fn consistency(&self) -> Consistency {
+        match self.consistency.as_deref() {
+            Some("one") => Consistency::One,
+            Some("quorum") => Consistency::Quorum,
+            Some("all") => Consistency::All,
+            _ => Consistency::Bucket,
+        }
+    }
 }
 
 /// What all of them take.

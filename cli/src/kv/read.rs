@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 use souk_kv_client::{Context, Key, Read, ReadOptions, Row, ScanQuery, Value, Version};
 
 use super::words::{bytes_of, shown, token, value_json};
-use super::{GetArgs, ScanArgs};
+use super::{GetArgs, ScanArgs, explain};
 use crate::cluster::ClusterArgs;
 use crate::failure::Failure;
 use crate::show;
@@ -16,10 +16,19 @@ const PAGE_ROWS_MAX: u32 = 1000;
 pub(crate) async fn get(args: GetArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let key = args.key.key()?;
     let client = args.common.endpoints.connect(cluster).await?;
-    let read = client.get(&key, ReadOptions::default()).await?;
+    let options = ReadOptions {
+        consistency: args.wish.consistency(),
+        strict: args.wish.strict,
+        explain: args.wish.explain,
+        ..ReadOptions::default()
+    };
+    let read = client.get(&key, options).await?;
     if args.common.json {
         let mut document = parts_json(&read.values, &read.context, read.version.as_ref());
         document["found"] = (!read.values.is_empty()).into();
+        if let Some(explain) = &read.explain {
+            document["explain"] = explain::as_json(explain);
+        }
         show::json(&document);
     } else if args.raw {
         return raw(&key, &read);
@@ -30,6 +39,9 @@ pub(crate) async fn get(args: GetArgs, cluster: &ClusterArgs) -> Result<(), Fail
             read.version.as_ref(),
             args.key.hex,
         );
+    }
+    if let (Some(explain), false) = (&read.explain, args.common.json) {
+        explain::show(explain);
     }
     if read.values.is_empty() {
         Err(missing(&key))

@@ -8,7 +8,7 @@ use souk_kv_client::{
 };
 
 use super::words::{context_of, shown, token, value_json, version_of};
-use super::{CasArgs, CommonArgs, DeleteArgs, PutArgs};
+use super::{CasArgs, CommonArgs, DeleteArgs, PutArgs, explain};
 use crate::cluster::ClusterArgs;
 use crate::failure::Failure;
 use crate::show;
@@ -25,6 +25,9 @@ pub(crate) async fn put(args: PutArgs, cluster: &ClusterArgs) -> Result<(), Fail
     };
     let options = WriteOptions {
         ttl: args.ttl_ms.map(Duration::from_millis),
+        consistency: args.wish.consistency(),
+        strict: args.wish.strict,
+        explain: args.wish.explain,
         ..WriteOptions::default()
     };
     let written = client.put(&key, value, &context, options).await?;
@@ -55,9 +58,12 @@ async fn current(client: &Client, key: &Key) -> Result<Context, Failure> {
 fn show_written(written: &Written, common: &CommonArgs) {
     let context = token(&written.context.0);
     if common.json {
-        show::json(
-            &json!({ "copies": written.copies, "degraded": written.degraded, "context": context }),
-        );
+        let mut document =
+            json!({ "copies": written.copies, "degraded": written.degraded, "context": context });
+        if let Some(explain) = &written.explain {
+            document["explain"] = explain::as_json(explain);
+        }
+        show::json(&document);
         return;
     }
     let degraded = if written.degraded {
@@ -67,6 +73,7 @@ fn show_written(written: &Written, common: &CommonArgs) {
     };
     show::line(format_args!("copies   {}{degraded}", written.copies));
     show::line(format_args!("context  {context}"));
+    written.explain.iter().for_each(explain::show);
 }
 
 /// Writes or deletes a row on a condition.

@@ -36,6 +36,8 @@ pub struct PeerHealth {
     link_is_up: bool,
     silence: PhiAccrual,
     latency: LatencyAverage,
+    /// When it last answered a sign of life.
+    heard: Option<Duration>,
 }
 
 impl PeerHealth {
@@ -48,6 +50,7 @@ impl PeerHealth {
             link_is_up: false,
             silence: PhiAccrual::new(options)?,
             latency: LatencyAverage::default(),
+            heard: None,
         })
     }
 
@@ -68,6 +71,7 @@ impl PeerHealth {
     /// rhythm that no idle peer can keep.
     pub fn heartbeat(&mut self, now: Duration) {
         self.silence.heartbeat(now);
+        self.heard = Some(now);
     }
 
     /// The peer answered after `waited`; for a timeout, pass the time waited in vain.
@@ -85,6 +89,12 @@ impl PeerHealth {
     #[must_use]
     pub fn phi(&self, now: Duration) -> f64 {
         self.silence.phi(now)
+    }
+
+    /// When it last answered a sign of life, for others to be told.
+    #[must_use]
+    pub const fn heard(&self) -> Option<Duration> {
+        self.heard
     }
 
     /// The average answer time, once there was an answer.

@@ -7,10 +7,10 @@ use souk_kv_core::{membership::Health, register::Ballot};
 use souk_kv_proto::{
     admin::{
         AcceptorState, CreateBucketRequest, CreateBucketResponse, EndpointsRequest,
-        EndpointsResponse, HintSummary, HintsRequest, HintsResponse, ListBucketsRequest,
-        ListBucketsResponse, NodeStatus, RegisterRecoverRequest, RegisterRecoverResponse,
-        RegisterShowRequest, RegisterShowResponse, RepairProgress, RepairRequest, ScrubProgress,
-        ScrubRequest, StatusRequest, StatusResponse, admin_server::Admin,
+        EndpointsResponse, HintsRequest, HintsResponse, ListBucketsRequest, ListBucketsResponse,
+        NodeStatus, RegisterRecoverRequest, RegisterRecoverResponse, RegisterShowRequest,
+        RegisterShowResponse, RepairProgress, RepairRequest, ScrubProgress, ScrubRequest,
+        StatusRequest, StatusResponse, SteerHintsRequest, SteerHintsResponse, admin_server::Admin,
     },
     convert::register::header_from_wire,
     peer::{ReadHeader, peer_message::Body},
@@ -20,11 +20,11 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
-    check,
+    check, hints,
     upkeep::{ProgressStream, repair, scrub},
 };
 use crate::{
-    cluster::Mode,
+    cluster::{Detour, Mode},
     core::NodeCore,
     error::RequestError,
     register::{GroupPlace, group_to_wire},
@@ -63,7 +63,11 @@ impl AdminService {
             Health::Healthy => "up",
             Health::Demoted => "slow",
             Health::Suspect if core.cluster.peers().is_connected(member.id) => "suspect",
-            Health::Suspect => "down",
+            Health::Suspect => match core.cluster.health.detour(member.id) {
+                Some(Detour::Through(_)) => "cut-off",
+                Some(Detour::OneWay) => "one-way",
+                None => "down",
+            },
         };
         let count = |partitions: usize| u32::try_from(partitions).unwrap_or(u32::MAX);
         let first = layout
@@ -319,20 +323,15 @@ impl Admin for AdminService {
     }
 
     async fn hints(&self, _: Request<HintsRequest>) -> Result<Response<HintsResponse>, Status> {
-        let layout = self.core.cluster.layout();
-        let hints = self
-            .core
-            .hints
-            .totals()
-            .into_iter()
-            .map(|(target, totals)| HintSummary {
-                target: name_of(&layout, target),
-                hints_count: totals.count,
-                hints_bytes: totals.bytes,
-            });
-        Ok(Response::new(HintsResponse {
-            hints: hints.collect(),
-        }))
+        Ok(Response::new(hints::listed(&self.core)))
+    }
+
+    async fn steer_hints(
+        &self,
+        request: Request<SteerHintsRequest>,
+    ) -> Result<Response<SteerHintsResponse>, Status> {
+        let answer = hints::steer(&self.core, request.get_ref()).await;
+        Ok(Response::new(answer.map_err(status)?))
     }
 
     async fn register_show(

@@ -16,6 +16,7 @@
 mod admin;
 mod batch_put;
 mod check;
+mod hints;
 mod requests;
 mod session;
 mod transact;

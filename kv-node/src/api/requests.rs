@@ -6,9 +6,9 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use metrics::histogram;
+use metrics::{counter, histogram};
 use prost::Message;
-use souk_kv_core::{causality::Record, outcome::Outcome, register::Row};
+use souk_kv_core::{causality::Record, outcome::Outcome, overload::Work, register::Row};
 use souk_kv_proto::{
     convert::{
         causality::{encode_context, value_from_wire, value_to_wire},
@@ -17,9 +17,10 @@ use souk_kv_proto::{
     },
     kv::{
         self, BatchGetItem, BatchGetResponse, DeleteRequest, ErrorCode, Explain, GetRequest,
-        GetResponse, PutRequest, PutResponse, RequestOptions, ScanRequest, ScanResponse, ScanRow,
-        SessionRequest, TopologyResponse, TransactRequest, TransactResponse, batch_get_item,
-        session_request::Body as Ask, session_response::Body as Answer,
+        GetResponse, PutRequest, PutResponse, RequestOptions, RowOperation, ScanRequest,
+        ScanResponse, ScanRow, SessionRequest, TopologyResponse, TransactRequest, TransactResponse,
+        batch_get_item, row_operation, session_request::Body as Ask,
+        session_response::Body as Answer,
     },
     peer::{Forward, peer_message::Body},
 };
@@ -39,6 +40,8 @@ use crate::{
 
 /// Values that one batch brings back, in bytes.
 const BATCH_ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// When a request that was refused for overload is worth trying again.
+const OVERLOAD_RETRY_MS: u32 = 50;
 
 /// Answers requests. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -82,7 +85,18 @@ impl Requests {
             // The topology is what a client needs to find a node that is ready.
             Some(_) if matches!(ask, Ask::Topology(_)) => Ok(Answer::Topology(self.topology())),
             Some(reason) => Err(RequestError::NotReady(reason)),
-            None => self.dispatch(ask, hop).await,
+            // Another node has admitted it; here its link bounds it.
+            None if hop == Hop::Last => self.dispatch(ask, hop).await,
+            None => match self.core.admission.admit(work_of(&ask)) {
+                Some(_ticket) => self.dispatch(ask, hop).await,
+                None => {
+                    counter!("souk_requests_refused_total").increment(1);
+                    Err(RequestError::Overloaded {
+                        what: "the node has as many requests in work as it takes",
+                        retry_after_ms: OVERLOAD_RETRY_MS,
+                    })
+                }
+            },
         };
         let outcome = match &result {
             Ok(_) => "ok",
@@ -134,17 +148,14 @@ impl Requests {
                 .await?;
             return Ok(row.as_ref().map_or_else(GetResponse::default, row_response));
         }
-        let started = Instant::now();
         let place = self
             .core
             .record_place(bucket, key.partition_key, &key.sort_key);
         let found = self.core.siblings.get(&place, &options, deadline).await?;
         let now_ms = self.core.cluster.environment.unix_ms();
-        let explain = options.explain.then(|| Explain {
-            replicas: found.replicas,
+        let explain = found.explanation.map(|explanation| Explain {
             siblings: u32::try_from(found.record.siblings().len()).unwrap_or(u32::MAX),
-            repairs_started: found.repairs_started,
-            total_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            ..explanation.to_wire(&self.core.cluster, &place)
         });
         Ok(GetResponse {
             values: live_values(&found.record, now_ms),
@@ -478,6 +489,28 @@ fn is_refused_at_the_door(error: &RequestError) -> bool {
         )
 }
 
+/// What a request weighs at the door.
+fn work_of(ask: &Ask) -> Work {
+    let put_bytes = |put: &PutRequest| put.value.as_ref().map_or(0, |value| value.data.len());
+    let (operations, bytes) = match ask {
+        Ask::Get(_) | Ask::Delete(_) | Ask::Scan(_) | Ask::Topology(_) => (1, 0),
+        Ask::Put(put) => (1, put_bytes(put)),
+        Ask::BatchGet(batch) => (batch.keys.len(), 0),
+        Ask::BatchPut(batch) => (batch.puts.len(), batch.puts.iter().map(put_bytes).sum()),
+        Ask::Transact(transact) => {
+            let bytes = |operation: &RowOperation| match &operation.action {
+                Some(row_operation::Action::Put(value)) => value.data.len(),
+                _ => 0,
+            };
+            (1, transact.operations.iter().map(bytes).sum())
+        }
+    };
+    Work {
+        operations: operations as u64,
+        bytes: bytes as u64,
+    }
+}
+
 fn kind(ask: &Ask) -> &'static str {
     match ask {
         Ask::Get(_) => "get",
@@ -508,7 +541,7 @@ pub(super) fn put_response(written: PutOutcome) -> PutResponse {
         context: encode_context(&written.context),
         copies: written.copies.into(),
         degraded: written.degraded,
-        explain: None,
+        explain: written.explain,
     }
 }
 

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use souk_kv_core::membership::{Health, Peers as Opinions, PeersOptions, PhiOptions};
+use souk_kv_core::membership::{
+    Health, PeerHealth, Peers as Opinions, PeersOptions, PhiOptions, Rumours,
+};
+use souk_kv_proto::peer::Sighting;
 use souk_ring::NodeId;
 use tokio::time::Instant;
 
@@ -22,12 +25,31 @@ pub(crate) struct PeerOpinion {
     pub(crate) latency: Option<Duration>,
 }
 
+/// How a node that cannot be asked can be reached all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detour {
+    /// This one heard it a moment ago.
+    Through(NodeId),
+    /// Nobody did, but it sends its own signs of life here: the network carries one direction only.
+    OneWay,
+}
+
 /// Opinions of all peers.
 pub(crate) struct HealthBoard {
     started: Instant,
     opinions: Mutex<Opinions>,
+    gossip: Mutex<Gossip>,
+    /// What is said of somebody counts for this long.
+    fresh: Duration,
     /// What every request looks at.
     published: ArcSwap<Published>,
+}
+
+#[derive(Debug, Default)]
+struct Gossip {
+    rumours: Rumours,
+    /// When a peer's own sign of life last arrived here.
+    greeted: BTreeMap<NodeId, Duration>,
 }
 
 /// The opinions of one moment.
@@ -70,6 +92,8 @@ impl HealthBoard {
             started: Instant::now(),
             published: ArcSwap::from_pointee(Published::of(&opinions, Duration::ZERO)),
             opinions: Mutex::new(opinions),
+            gossip: Mutex::default(),
+            fresh: options.acceptable_pause + options.heartbeat * 3,
         }
     }
 
@@ -95,6 +119,56 @@ impl HealthBoard {
             phi: peer.phi(now),
             latency: peer.latency(),
         }
+    }
+
+    /// Who answered this node lately, for its peers to know.
+    pub(crate) fn sightings(&self) -> Vec<Sighting> {
+        let now = self.started.elapsed();
+        let opinions = self.opinions.lock();
+        let sighting = |(node, peer): (NodeId, &PeerHealth)| {
+            let ago = now.saturating_sub(peer.heard()?);
+            (ago <= self.fresh && peer.is_available(now)).then(|| Sighting {
+                node: node.0,
+                ago_ms: u32::try_from(ago.as_millis()).unwrap_or(u32::MAX),
+            })
+        };
+        opinions.iter().filter_map(sighting).collect()
+    }
+
+    /// A peer says who answered it lately.
+    pub(crate) fn told(&self, witness: NodeId, sightings: &[Sighting]) {
+        let now = self.started.elapsed();
+        let rumours = &mut self.gossip.lock().rumours;
+        for sighting in sightings {
+            let ago = Duration::from_millis(sighting.ago_ms.into());
+            rumours.hear(witness, NodeId(sighting.node), ago, now);
+        }
+    }
+
+    /// A peer's own sign of life arrived, on its link.
+    pub(crate) fn greeted_by(&self, node: NodeId) {
+        let now = self.started.elapsed();
+        self.gossip.lock().greeted.insert(node, now);
+    }
+
+    /// How to reach a node that cannot be asked; `None` when everything is silent about it.
+    pub(crate) fn detour(&self, node: NodeId) -> Option<Detour> {
+        let now = self.started.elapsed();
+        let witnesses: Vec<NodeId> = {
+            let gossip = self.gossip.lock();
+            let witnesses = gossip.rumours.witnesses(node, now, self.fresh);
+            witnesses.collect()
+        };
+        let through = witnesses
+            .into_iter()
+            .find(|&witness| self.of(witness).is_up());
+        if let Some(witness) = through {
+            return Some(Detour::Through(witness));
+        }
+        let greeted = self.gossip.lock().greeted.get(&node).copied();
+        greeted
+            .is_some_and(|at| now.saturating_sub(at) <= self.fresh)
+            .then_some(Detour::OneWay)
     }
 
     pub(crate) fn link_up(&self, node: NodeId) {
@@ -194,5 +268,49 @@ mod tests {
         }
         tokio::time::advance(FRESH).await;
         assert_eq!(board.of(NODE), Health::Demoted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_others_hear_has_a_detour() {
+        let board = board();
+        // Nothing that is older than the board counts.
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let witness = NodeId(2);
+        let says = |ago_ms| {
+            let sighting = Sighting {
+                node: NODE.0,
+                ago_ms,
+            };
+            board.told(witness, &[sighting]);
+        };
+        says(100);
+        assert_eq!(board.detour(NODE), None, "nobody can be asked");
+        board.link_up(witness);
+        assert_eq!(board.detour(NODE), Some(Detour::Through(witness)));
+        assert_eq!(board.of(NODE), Health::Suspect, "a rumour makes no link");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        board.heartbeat(witness);
+        assert_eq!(board.detour(NODE), None, "old news");
+        says(60_000);
+        assert_eq!(board.detour(NODE), None, "still old news");
+        board.greeted_by(NODE);
+        assert_eq!(board.detour(NODE), Some(Detour::OneWay));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_those_who_answer_are_told_of() {
+        let board = board();
+        board.link_up(NODE);
+        assert!(board.sightings().is_empty(), "a link is no answer");
+        board.heartbeat(NODE);
+        tokio::time::advance(Duration::from_millis(300)).await;
+        let told: Vec<(u32, u32)> = board
+            .sightings()
+            .iter()
+            .map(|sighting| (sighting.node, sighting.ago_ms))
+            .collect();
+        assert_eq!(told, [(NODE.0, 300)]);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!(board.sightings().is_empty());
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 pub(crate) use catalogue::{Bucket, Catalogue, Mode};
 pub(crate) use durability::Durabilities;
-pub(crate) use health::HealthBoard;
+pub(crate) use health::{Detour, HealthBoard};
 
 use crate::{
     clock::Environment,

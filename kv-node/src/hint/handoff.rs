@@ -1,5 +1,7 @@
 //! Delivers hints to a primary that is back, gently: a node that just came up is easily knocked over again.
 //!
+//! When this node is cut off from the target and another one says that it is not, the hints go through that one.
+//!
 //! Shape: goes round the hints of its target in key order. A hint that is not taken costs a rest, and the
 //! round goes on behind it, so that one that can never be taken holds up nobody else.
 
@@ -9,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use metrics::counter;
 use souk_kv_core::hint::{HandoffPacer, PacerBounds};
-use souk_kv_proto::peer::{WriteRecord, peer_message::Body};
+use souk_kv_proto::peer::{Relay, WriteRecord, peer_message::Body};
 use souk_ring::NodeId;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::{HintSpace, space::StoredHint};
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, Detour},
     governor::{Governor, Job},
 };
 
@@ -45,33 +47,44 @@ pub(crate) async fn handoff_loop(handoff: Handoff, target: NodeId, stop: Cancell
     let mut place = None;
     while !stop.is_cancelled() {
         let has_hints = handoff.hints.totals().contains_key(&target);
-        if has_hints && handoff.cluster.is_up(target) {
+        let steering = handoff.hints.steering();
+        let is_wanted_now = steering.take_deliver_now(target);
+        if is_wanted_now {
+            place = None;
+        }
+        let way = match way_to(&handoff.cluster, target) {
+            None if is_wanted_now => Some(Way::Direct),
+            way => way.filter(|_| is_wanted_now || !steering.is_paused(target)),
+        };
+        if let (true, Some(way)) = (has_hints, way) {
+            let goes_on = || is_wanted_now || !steering.is_paused(target);
+            let deliver = |hint| deliver(&handoff, target, way, hint);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = deliver_some(&handoff.hints, target, &mut place, &mut pacer, |hint| {
-                    deliver(&handoff, target, hint)
-                }) => {}
+                () = deliver_some(&handoff.hints, target, &mut place, &mut pacer, goes_on, deliver) => {}
             }
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = handoff.hints.kept.notified(), if !has_hints => {}
+            () = steering.changed.notified() => {}
             () = sleep(IDLE) => {}
         }
     }
 }
 
-/// Delivers from `place` on until one is not taken or the end is reached, and leaves in `place` the key
-/// behind which to go on; `None` is the start.
+/// Delivers from `place` on until one is not taken, it is not to go on, or the end is reached, and leaves in `place`
+/// the key behind which to go on; `None` is the start.
 async fn deliver_some<F: Future<Output = bool>>(
     hints: &HintSpace,
     target: NodeId,
     place: &mut Option<Bytes>,
     pacer: &mut HandoffPacer,
+    goes_on: impl Fn() -> bool,
     deliver: impl Fn(StoredHint) -> F,
 ) {
     let mut delivered: u64 = 0;
-    loop {
+    while goes_on() {
         let page = match hints.page(target, place.as_deref(), PAGE) {
             Ok(page) => page,
             Err(cause) => {
@@ -141,18 +154,43 @@ async fn deliver_page<F: Future<Output = bool>>(
     }
 }
 
-async fn deliver(handoff: &Handoff, target: NodeId, hint: StoredHint) -> bool {
+/// How a hint travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    /// This node is cut off from the target, and that one is not.
+    Through(NodeId),
+}
+
+fn way_to(cluster: &Cluster, target: NodeId) -> Option<Way> {
+    if cluster.is_up(target) {
+        return Some(Way::Direct);
+    }
+    match cluster.health.detour(target)? {
+        Detour::Through(witness) => Some(Way::Through(witness)),
+        Detour::OneWay => None,
+    }
+}
+
+async fn deliver(handoff: &Handoff, target: NodeId, way: Way, hint: StoredHint) -> bool {
     handoff.governor.pace(Job::Handoff, 1).await;
     let write = WriteRecord {
         store_key: hint.key.key.clone(),
         record: hint.record.clone(),
     };
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
-    match handoff
-        .cluster
-        .call_in_bulk(target, Body::WriteRecord(write), deadline)
-        .await
-    {
+    let (asked, body) = match way {
+        Way::Direct => (target, Body::WriteRecord(write)),
+        Way::Through(witness) => {
+            counter!("souk_hints_relayed_total").increment(1);
+            let relay = Relay {
+                target: target.0,
+                write: Some(write),
+            };
+            (witness, Body::Relay(relay))
+        }
+    };
+    match handoff.cluster.call_in_bulk(asked, body, deadline).await {
         Ok(Body::Done(_)) => match handoff.hints.remove(&hint).await {
             Ok(()) => true,
             Err(cause) => {
@@ -182,7 +220,7 @@ mod tests {
     use souk_kv_storage::{MemoryDisk, Store, StoreOptions};
 
     use super::*;
-    use crate::guard::KeyGuards;
+    use crate::{clock::Environment, guard::KeyGuards};
 
     const TARGET: NodeId = NodeId(2);
 
@@ -190,7 +228,14 @@ mod tests {
         let store =
             Store::open(StoreOptions::memory(MemoryDisk::new())).expect("an empty store opens");
         let guards = Arc::new(KeyGuards::new());
-        let hints = HintSpace::open(store, guards, 1 << 20).expect("nothing to count");
+        let hints = HintSpace::open(
+            store,
+            guards,
+            1 << 20,
+            Environment::system(),
+            [TARGET].into_iter(),
+        )
+        .expect("nothing to count");
         for number in 0..count {
             let record = encode_record(&Record::default(), MergeMode::Siblings);
             hints
@@ -209,17 +254,24 @@ mod tests {
             let mut place = None;
             let tried = Mutex::new(BTreeSet::new());
             for _ in 0..=2 * refused.len() {
-                deliver_some(&hints, TARGET, &mut place, &mut pacer, |hint| {
-                    tried.lock().insert(hint.key.clone());
-                    let hints = &hints;
-                    async move {
-                        let taken = !refused.contains(&hint.key.key[0]);
-                        if taken {
-                            hints.remove(&hint).await.expect("it can be removed");
+                deliver_some(
+                    &hints,
+                    TARGET,
+                    &mut place,
+                    &mut pacer,
+                    || true,
+                    |hint| {
+                        tried.lock().insert(hint.key.clone());
+                        let hints = &hints;
+                        async move {
+                            let taken = !refused.contains(&hint.key.key[0]);
+                            if taken {
+                                hints.remove(&hint).await.expect("it can be removed");
+                            }
+                            taken
                         }
-                        taken
-                    }
-                })
+                    },
+                )
                 .await;
             }
             let left = hints.page(TARGET, None, PAGE).expect("it can be read");

@@ -1,12 +1,16 @@
 //! The hints on this node's disk.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    ops::Bound,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use souk_kv_core::{
-    causality::MergeMode,
+    causality::{MergeMode, Record},
     hint::{HintBudget, HintKey},
 };
 use souk_kv_proto::convert::causality::{decode_record, encode_record};
@@ -16,9 +20,12 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::{
+    clock::Environment,
     error::RequestError,
     guard::KeyGuards,
-    siblings::{Local, merged},
+    hint::Steering,
+    keys,
+    siblings::{Local, LocalRow, merged},
 };
 
 /// Rows read at once while counting at start.
@@ -29,6 +36,17 @@ const COUNT_PAGE: usize = 10_000;
 pub(crate) struct HintTotals {
     pub(crate) count: u64,
     pub(crate) bytes: u64,
+    /// Since when there has always been one; the oldest is not older. By this node's clock, in Unix milliseconds.
+    pub(crate) since_unix_ms: u64,
+}
+
+/// Hints that an operator gave up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+    /// There are more of them.
+    pub(crate) more: bool,
 }
 
 /// All hints of this node.
@@ -36,7 +54,9 @@ pub(crate) struct HintTotals {
 pub(crate) struct HintSpace {
     store: Store,
     guards: Arc<KeyGuards>,
+    environment: Environment,
     totals: Mutex<Totals>,
+    steering: Steering,
     /// Told whenever a hint was kept.
     pub(super) kept: Notify,
 }
@@ -70,6 +90,8 @@ impl HintSpace {
         store: Store,
         guards: Arc<KeyGuards>,
         cap_bytes: u64,
+        environment: Environment,
+        members: impl Iterator<Item = NodeId>,
     ) -> Result<Self, StorageError> {
         let mut by_target: BTreeMap<NodeId, HintTotals> = BTreeMap::new();
         let mut used = 0;
@@ -95,6 +117,11 @@ impl HintSpace {
                 _ => break,
             }
         }
+        for (target, totals) in &mut by_target {
+            totals.since_unix_ms = waiting_since(&store, *target)?;
+        }
+        let targets = members.chain(by_target.keys().copied()).collect();
+        let steering = Steering::open(store.clone(), &targets)?;
         let totals = Mutex::new(Totals {
             budget: HintBudget::new(cap_bytes, used),
             by_target,
@@ -102,7 +129,9 @@ impl HintSpace {
         Ok(Self {
             store,
             guards,
+            environment,
             totals,
+            steering,
             kept: Notify::new(),
         })
     }
@@ -139,9 +168,13 @@ impl HintSpace {
             return Ok(());
         };
         let new = size(&key, merged.len());
-        self.resize(target, old, Some(new))?;
+        let is_first = self.resize(target, old, Some(new))?;
         let mut batch = WriteBatch::new();
         batch.put(Keyspace::Hints, key, merged);
+        if let Some(since_unix_ms) = is_first {
+            let since = Bytes::copy_from_slice(&since_unix_ms.to_be_bytes());
+            batch.put(Keyspace::Meta, keys::meta_hints_since(target), since);
+        }
         if let Err(error) = self.store.commit(batch).await {
             // What it takes on disk is not known; the count is put right at the next start.
             self.resize(target, Some(new), old).ok();
@@ -155,7 +188,7 @@ impl HintSpace {
     /// error: without it the answer might lack a write that counts on it.
     pub(crate) fn read_any(&self, store_key: &[u8]) -> Result<Bytes, RequestError> {
         let targets: Vec<NodeId> = self.totals.lock().by_target.keys().copied().collect();
-        let mut found: Option<(souk_kv_core::causality::Record, MergeMode)> = None;
+        let mut found: Option<(Record, MergeMode)> = None;
         for target in targets {
             let key = HintKey {
                 target,
@@ -177,6 +210,70 @@ impl HintSpace {
             }
         }
         Ok(found.map_or_else(Bytes::new, |(record, mode)| encode_record(&record, mode)))
+    }
+
+    /// What the hints for rows of one partition key hold together, for all targets: up to `limit` rows from `start`
+    /// on (exclusive `end`), or backwards, and whether there are more. A damaged one is an error.
+    pub(crate) fn scan_any(
+        &self,
+        prefix: &[u8],
+        (start, end): (Bound<Bytes>, Bound<Bytes>),
+        limit: usize,
+        reverse: bool,
+    ) -> Result<(Vec<LocalRow>, bool), RequestError> {
+        let targets: Vec<NodeId> = self.totals.lock().by_target.keys().copied().collect();
+        let mut found: BTreeMap<Bytes, (Record, MergeMode)> = BTreeMap::new();
+        let mut more = false;
+        for target in targets {
+            let of_target = |bound: &Bound<Bytes>| {
+                bound.as_ref().map(|key| {
+                    let key = key.clone();
+                    HintKey { target, key }.encode()
+                })
+            };
+            let range = (of_target(&start), of_target(&end));
+            let mut scan = Scan::range(Keyspace::Hints, range).limit(limit);
+            if reverse {
+                scan = scan.reversed();
+            }
+            let page = self.store.scan(&scan)?;
+            more |= page.more;
+            for row in page.rows {
+                let Ok(key) = HintKey::decode(&row.key) else {
+                    continue;
+                };
+                let (record, mode) =
+                    decode_record(row.value?).map_err(|cause| RequestError::Corrupt {
+                        what: "a stored hint",
+                        cause: cause.to_string(),
+                    })?;
+                let sort_key = key.key.slice(prefix.len()..);
+                match found.entry(sort_key) {
+                    Entry::Vacant(entry) => {
+                        entry.insert((record, mode));
+                    }
+                    Entry::Occupied(mut entry) => {
+                        entry.get_mut().0.merge(&record, mode);
+                    }
+                }
+            }
+        }
+        more |= found.len() > limit;
+        let row = |(sort_key, (record, mode)): (Bytes, (Record, MergeMode))| LocalRow {
+            sort_key,
+            record: encode_record(&record, mode),
+        };
+        let rows = if reverse {
+            found.into_iter().rev().take(limit).map(row).collect()
+        } else {
+            found.into_iter().take(limit).map(row).collect()
+        };
+        Ok((rows, more))
+    }
+
+    /// What operators want of the delivery.
+    pub(crate) fn steering(&self) -> &Steering {
+        &self.steering
     }
 
     /// What is kept for each target.
@@ -248,12 +345,56 @@ impl HintSpace {
         Ok(())
     }
 
+    /// Gives up at most `limit` hints for a target.
+    pub(crate) async fn drop_some(
+        &self,
+        target: NodeId,
+        limit: usize,
+    ) -> Result<Dropped, StorageError> {
+        let scan = Scan::prefix(Keyspace::Hints, HintKey::prefix(target)).limit(limit);
+        let page = self.store.scan(&scan)?;
+        let keys: Vec<Bytes> = page.rows.into_iter().map(|row| row.key).collect();
+        let _guards = self.guards.lock_all(keys.iter().map(|key| &key[..])).await;
+        let mut dropped = Dropped {
+            more: page.more,
+            ..Dropped::default()
+        };
+        let mut batch = WriteBatch::new();
+        for key in keys {
+            // Looked at again: it may have been delivered meanwhile, or have grown.
+            let bytes = match self.store.get(Keyspace::Hints, &key) {
+                Ok(Some(value)) => size(&key, value.len()),
+                Ok(None) => continue,
+                Err(StorageError::Corrupt { .. }) => size(&key, 0),
+                Err(cause) => return Err(cause),
+            };
+            batch.delete(Keyspace::Hints, key);
+            dropped.count += 1;
+            dropped.bytes += bytes;
+        }
+        if dropped.count == 0 {
+            return Ok(dropped);
+        }
+        self.store.commit(batch).await?;
+        let mut totals = self.totals.lock();
+        let Totals { budget, by_target } = &mut *totals;
+        budget.release(dropped.bytes);
+        if let Some(entry) = by_target.get_mut(&target) {
+            entry.count = entry.count.saturating_sub(dropped.count);
+            entry.bytes = entry.bytes.saturating_sub(dropped.bytes);
+        }
+        totals.settle(target);
+        counter!("souk_hints_dropped_total").increment(dropped.count);
+        Ok(dropped)
+    }
+
+    /// Counts a hint anew; since when hints are waiting if this is the first one.
     fn resize(
         &self,
         target: NodeId,
         old: Option<u64>,
         new: Option<u64>,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Option<u64>, RequestError> {
         let mut totals = self.totals.lock();
         let Totals { budget, by_target } = &mut *totals;
         budget
@@ -263,24 +404,44 @@ impl HintSpace {
                 retry_after_ms: 1000,
             })?;
         let entry = by_target.entry(target).or_default();
+        let is_first = entry.count == 0 && new.is_some();
+        if is_first {
+            entry.since_unix_ms = self.environment.unix_ms();
+        }
+        let since = entry.since_unix_ms;
         entry.bytes = (entry.bytes + new.unwrap_or(0)).saturating_sub(old.unwrap_or(0));
         entry.count =
             (entry.count + u64::from(new.is_some())).saturating_sub(u64::from(old.is_some()));
-        if entry.count == 0 {
-            // What damage made uncountable goes with the last hint.
-            budget.release(entry.bytes);
-            by_target.remove(&target);
-        }
-        gauge!("souk_hints_bytes").set(totals.budget.used_bytes() as f64);
-        gauge!("souk_hints_count").set(
-            totals
-                .by_target
-                .values()
-                .map(|totals| totals.count)
-                .sum::<u64>() as f64,
-        );
-        Ok(())
+        totals.settle(target);
+        Ok(is_first.then_some(since))
     }
+}
+
+impl Totals {
+    /// Forgets a target without hints, and tells the metrics.
+    fn settle(&mut self, target: NodeId) {
+        if let Some(entry) = self.by_target.get(&target)
+            && entry.count == 0
+        {
+            // What damage made uncountable goes with the last hint.
+            self.budget.release(entry.bytes);
+            self.by_target.remove(&target);
+        }
+        let count: u64 = self.by_target.values().map(|totals| totals.count).sum();
+        gauge!("souk_hints_bytes").set(self.budget.used_bytes() as f64);
+        gauge!("souk_hints_count").set(count as f64);
+    }
+}
+
+/// As it was written down with the first hint; 0 if it was not, or is damaged.
+fn waiting_since(store: &Store, target: NodeId) -> Result<u64, StorageError> {
+    let stored = match store.get(Keyspace::Meta, &keys::meta_hints_since(target)) {
+        // Nobody is worse off for not knowing it.
+        Err(StorageError::Corrupt { .. }) => None,
+        stored => stored?,
+    };
+    let bytes = stored.and_then(|stored| stored.first_chunk().copied());
+    Ok(bytes.map_or(0, u64::from_be_bytes))
 }
 
 fn size(key: &[u8], value_bytes: usize) -> u64 {
@@ -328,7 +489,15 @@ mod tests {
 
     fn open(disk: &MemoryDisk) -> HintSpace {
         let store = Store::open(StoreOptions::memory(disk.clone())).expect("it opens");
-        HintSpace::open(store, Arc::new(KeyGuards::new()), 1 << 20).expect("it can be counted")
+        let guards = Arc::new(KeyGuards::new());
+        HintSpace::open(
+            store,
+            guards,
+            1 << 20,
+            Environment::system(),
+            [TARGET].into_iter(),
+        )
+        .expect("it can be counted")
     }
 
     /// A hint space with one hint, which is damaged.

@@ -12,7 +12,7 @@ use souk_kv_core::{
 };
 use souk_kv_proto::{
     convert::causality::{decode_record, encode_record},
-    kv::{ErrorCode, ExplainReplica, RequestOptions},
+    kv::{ErrorCode, RequestOptions},
     peer::{ReadRecord, WriteRecord, peer_message::Body},
 };
 use souk_ring::NodeId;
@@ -22,17 +22,22 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::request::{Coordinator, REPLICA_TIMEOUT, RecordPlace, read_quorum};
-use crate::{cluster::Cluster, error::RequestError, governor::Job, peer::PeerError};
+use super::{
+    explain::{Explanation, Told},
+    request::{Coordinator, REPLICA_TIMEOUT, RecordPlace, read_quorum},
+};
+use crate::{error::RequestError, governor::Job, peer::PeerError};
+
+/// How long the answer to a read that is to be explained waits for replicas that are late.
+const EXPLAIN_WAIT: Duration = Duration::from_millis(500);
 
 /// What a get found.
 #[derive(Debug)]
 pub(crate) struct GetOutcome {
     /// Everything R replicas knew, merged.
     pub(crate) record: Record,
-    /// Who was asked and what came of it, until the answer.
-    pub(crate) replicas: Vec<ExplainReplica>,
-    pub(crate) repairs_started: u32,
+    /// Set when the request asked for it.
+    pub(crate) explanation: Option<Explanation>,
 }
 
 /// A replica's record, empty when it has none.
@@ -52,8 +57,15 @@ struct Replies {
     whole: usize,
     /// Primaries whose record is damaged.
     damaged: Vec<NodeId>,
-    explain: Option<Vec<ExplainReplica>>,
+    explanation: Option<Explanation>,
+    /// An answer that is given a moment later, so that it can be explained.
+    held: Option<Held>,
     started: Instant,
+}
+
+struct Held {
+    answer: GetAnswer,
+    until: Instant,
 }
 
 impl Coordinator {
@@ -70,7 +82,8 @@ impl Coordinator {
             fallbacks: place.fallbacks(),
             local: self.cluster.node,
             read_quorum: read_quorum(place, options)?,
-            ask_all: false,
+            // Who is asked for an explanation looks at everybody.
+            ask_all: options.explain,
             strict: options.strict,
             mode: place.bucket.merge_mode(),
         };
@@ -79,7 +92,8 @@ impl Coordinator {
             asked: FuturesUnordered::new(),
             whole: 0,
             damaged: Vec::new(),
-            explain: options.explain.then(Vec::new),
+            explanation: options.explain.then(|| Explanation::new(started)),
+            held: None,
             started,
         };
         let (sender, mut receiver) = oneshot::channel();
@@ -117,37 +131,52 @@ impl Coordinator {
         let mut hedge_at = replies.started + self.hedging.delay();
         loop {
             let mut answer = None;
-            let mut repairs = 0;
             for action in pending.drain(..) {
                 match action {
                     GetAction::Ask { node, with_hints } => {
+                        if let Some(explanation) = &mut replies.explanation {
+                            explanation.asks(node, with_hints, None);
+                        }
                         replies
                             .asked
                             .push(self.ask(&place, node, with_hints, deadline));
                     }
                     GetAction::Answer(given) => answer = Some(given),
                     GetAction::RepairStale { nodes } => {
-                        repairs = nodes.len();
+                        if let Some(explanation) = &mut replies.explanation {
+                            explanation.repairs(&nodes);
+                        }
                         self.repair(&place, get.merged(), &nodes);
                     }
                 }
             }
+            if let (Some(answer), Some(explanation)) = (answer, &mut replies.explanation) {
+                explanation.answers();
+                let until = deadline.min(Instant::now() + EXPLAIN_WAIT);
+                replies.held = Some(Held { answer, until });
+            }
+            let is_over = |held: &mut Held| get.is_finished() || Instant::now() >= held.until;
+            let released = replies.held.take_if(is_over).map(|held| held.answer);
+            let answer = answer
+                .filter(|_| replies.explanation.is_none())
+                .or(released);
             if let Some(answer) = answer
                 && let Some(sender) = sender.take()
             {
                 let waited = replies.started.elapsed();
-                let explain = replies.explain.take().unwrap_or_default();
+                let explanation = replies.explanation.take();
                 // A caller that has gone away needs no answer.
-                let _ = sender.send(outcome(answer, get.merged(), explain, repairs, waited));
+                let _ = sender.send(outcome(answer, get.merged(), explanation, waited));
             }
             if get.is_finished() {
                 self.mend_damaged(&place, get.merged(), &replies);
                 return;
             }
+            let held_until = replies.held.as_ref().map(|held| held.until);
             pending = tokio::select! {
                 biased;
                 Some((node, is_fallback, reply)) = replies.asked.next() => {
-                    replies.note(&self.cluster, node, is_fallback, &reply);
+                    replies.note(node, is_fallback, &reply);
                     match reply {
                         Ok(record) => get.on_reply(node, Some(record)),
                         Err(_) => get.on_failed(node),
@@ -156,10 +185,16 @@ impl Coordinator {
                 () = sleep_until(hedge_at), if sender.is_some() && hedge_at < deadline => {
                     hedge_at = deadline;
                     if get.may_hedge() && self.hedging.spend() {
+                        if let Some(explanation) = &mut replies.explanation {
+                            explanation.hedges();
+                        }
                         get.hedge()
                     } else {
                         GetActions::new()
                     }
+                }
+                () = sleep_until(held_until.unwrap_or(deadline)), if held_until.is_some() => {
+                    GetActions::new()
                 }
                 () = sleep_until(deadline) => get.on_deadline(),
             };
@@ -287,34 +322,21 @@ impl Coordinator {
 }
 
 impl Replies {
-    fn note(&mut self, cluster: &Cluster, node: NodeId, fallback: bool, reply: &Reply) {
-        let state = match reply {
-            Ok(_) => "answered",
-            Err(NoReply::Damaged) => "damaged",
-            Err(NoReply::Failed) => "failed",
+    fn note(&mut self, node: NodeId, fallback: bool, reply: &Reply) {
+        let told = match reply {
+            Ok(_) => Told::Answered,
+            Err(NoReply::Damaged) => Told::Damaged,
+            Err(NoReply::Failed) => Told::Failed,
         };
         self.whole += usize::from(reply.is_ok());
         // What a stand-in holds is a hint, which is mended by being kept anew.
         if *reply == Err(NoReply::Damaged) && !fallback {
             self.damaged.push(node);
         }
-        let after = self.started.elapsed();
-        if let Some(explain) = &mut self.explain {
-            explain.push(ExplainReplica {
-                node: name_of(cluster, node),
-                state: state.to_owned(),
-                fallback,
-                after_us: u64::try_from(after.as_micros()).unwrap_or(u64::MAX),
-            });
+        if let Some(explanation) = &mut self.explanation {
+            explanation.hears(node, told);
         }
     }
-}
-
-fn name_of(cluster: &Cluster, node: NodeId) -> String {
-    cluster
-        .layout()
-        .member(node)
-        .map_or_else(|| node.0.to_string(), |member| member.name.to_string())
 }
 
 fn decode(record: Bytes) -> Reply {
@@ -333,15 +355,13 @@ fn decode(record: Bytes) -> Reply {
 fn outcome(
     answer: GetAnswer,
     merged: &Record,
-    replicas: Vec<ExplainReplica>,
-    repairs: usize,
+    explanation: Option<Explanation>,
     waited: Duration,
 ) -> Result<GetOutcome, RequestError> {
     match answer {
         GetAnswer::Enough { .. } => Ok(GetOutcome {
             record: merged.clone(),
-            replicas,
-            repairs_started: u32::try_from(repairs).unwrap_or(u32::MAX),
+            explanation,
         }),
         GetAnswer::TooFew {
             replies, needed, ..

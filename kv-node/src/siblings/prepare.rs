@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use metrics::counter;
 use smallvec::{SmallVec, smallvec};
 use souk_kv_core::causality::{
     ActorId, CausalContext, Dot, MergeMode, Mint as MintKind, NewWrite, PutEffect, PutError,
@@ -15,6 +16,7 @@ use souk_kv_core::causality::{
 use souk_kv_proto::convert::causality::encode_record;
 use souk_kv_storage::StorageError;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{
     records::{Local, OVER_DAMAGE, RecordChange, Space},
@@ -333,7 +335,20 @@ fn check_limits(place: &RecordPlace, record: &Record) -> Result<(), RequestError
             siblings_max: bucket.siblings_max,
         });
     }
+    if bucket.mode == Mode::Siblings && siblings == bucket.siblings_max as usize / 2 + 1 {
+        // Once on the way up, so that a key that is never merged does not fill the log.
+        counter!("souk_siblings_warned_total").increment(1);
+        warn!(
+            bucket = bucket.name,
+            siblings,
+            siblings_max = bucket.siblings_max,
+            "a key has more than half of the concurrent values it may have: its writers do not pass the context of a read"
+        );
+    }
     let bytes = record.size_bytes();
+    if bytes > RECORD_BYTES_MAX / 2 {
+        counter!("souk_records_large_total").increment(1);
+    }
     if bytes > RECORD_BYTES_MAX {
         return Err(RequestError::Invalid(format!(
             "with its {siblings} concurrent values and its context the record would have {bytes} bytes, at most {RECORD_BYTES_MAX} are allowed: read the key, and write back with exactly the context received"

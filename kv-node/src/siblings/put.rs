@@ -18,7 +18,7 @@ use souk_kv_core::{
     quorum::{PutAction, PutActions, PutAnswer, PutCoordinator, PutRequest},
 };
 use souk_kv_proto::{
-    kv::RequestOptions,
+    kv::{Explain, RequestOptions},
     peer::{StoreHint, WriteRecord, WriteRecords, peer_message::Body},
 };
 use souk_kv_storage::StorageError;
@@ -30,6 +30,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
+    explain::{Explanation, Told},
     prepare::{NamedRecord, OwnCopies, PlacedWrite, millis},
     request::{Coordinator, DiskRefusal, REPLICA_TIMEOUT, write_quorum},
 };
@@ -49,6 +50,8 @@ pub(crate) struct PutOutcome {
     pub(crate) context: CausalContext,
     pub(crate) copies: u8,
     pub(crate) degraded: bool,
+    /// Set when the request asked for it; of the whole lot.
+    pub(crate) explain: Option<Explain>,
 }
 
 /// What a target said.
@@ -61,6 +64,16 @@ enum Stored {
     Silent,
 }
 
+impl Stored {
+    const fn told(self) -> Told {
+        match self {
+            Self::Yes => Told::Stored,
+            Self::Refused => Told::Refused,
+            Self::Silent => Told::Silent,
+        }
+    }
+}
+
 type Records = SmallVec<[NamedRecord; 1]>;
 type Sent = BoxFuture<'static, (NodeId, Stored)>;
 
@@ -69,6 +82,7 @@ struct Load {
     records: Records,
     /// Taken by the send to this node itself.
     own: Option<OwnCopies>,
+    explanation: Option<Explanation>,
 }
 
 impl Coordinator {
@@ -126,6 +140,7 @@ impl Coordinator {
         }
         let needed = request.write_quorum.into();
         let started = Instant::now();
+        let explained = options.explain.then(|| place.clone());
         let prepared = timeout_at(deadline, self.prepare(writes))
             .await
             .unwrap_or_else(|_| {
@@ -142,21 +157,31 @@ impl Coordinator {
             let refused = contexts.into_iter().filter_map(Result::err);
             return Ok(refused.map(Err).collect());
         }
+        let explanation = explained.is_some().then(|| {
+            let mut explanation = Explanation::new(started);
+            explanation.prepared();
+            explanation
+        });
         let load = Load {
             records: prepared.records,
             own: prepared.own,
+            explanation,
         };
         let (sender, receiver) = oneshot::channel();
         // A task of its own: the writes go on when their caller has gone away.
         let run = self.clone().run_put(put, actions, load, deadline, sender);
         self.tasks.spawn(run);
-        let answer = receiver
+        let (answer, explanation) = receiver
             .await
             .map_err(|_| RequestError::Internal("a put ended without an answer".to_owned()))?;
         let waited = started.elapsed();
-        let outcomes = contexts
-            .into_iter()
-            .map(|context| context.and_then(|context| outcome(answer, context, waited)));
+        let explain = explanation
+            .zip(explained)
+            .map(|(explanation, place)| explanation.to_wire(&self.cluster, &place));
+        let outcomes = contexts.into_iter().map(|context| {
+            let explain = explain.clone();
+            context.and_then(|context| outcome(answer, context, explain, waited))
+        });
         Ok(outcomes.collect())
     }
 
@@ -166,7 +191,7 @@ impl Coordinator {
         actions: PutActions,
         mut load: Load,
         deadline: Instant,
-        sender: oneshot::Sender<PutAnswer>,
+        sender: oneshot::Sender<(PutAnswer, Option<Explanation>)>,
     ) {
         let mut sender = Some(sender);
         let mut sent: FuturesUnordered<Sent> = FuturesUnordered::new();
@@ -176,13 +201,20 @@ impl Coordinator {
             for action in pending.drain(..) {
                 match action {
                     PutAction::SendTo { node, hinted_for } => {
+                        if let Some(explanation) = &mut load.explanation {
+                            explanation.asks(node, hinted_for.is_some(), hinted_for);
+                        }
                         sent.push(self.send(&mut load, node, hinted_for));
                     }
                     PutAction::HintLocally { absent } => self.hint_later(absent, &load.records),
                     PutAction::Answer(answer) => {
                         if let Some(sender) = sender.take() {
+                            let mut explanation = load.explanation.take();
+                            if let Some(explanation) = &mut explanation {
+                                explanation.answers();
+                            }
                             // A caller that has gone away needs no answer.
-                            let _ = sender.send(answer);
+                            let _ = sender.send((answer, explanation));
                         }
                     }
                 }
@@ -192,11 +224,16 @@ impl Coordinator {
             }
             pending = tokio::select! {
                 biased;
-                Some((node, stored)) = sent.next() => match stored {
-                    Stored::Yes => put.on_stored(node),
-                    Stored::Refused => put.on_refused(node),
-                    Stored::Silent => put.on_silent(node),
-                },
+                Some((node, stored)) = sent.next() => {
+                    if let Some(explanation) = &mut load.explanation {
+                        explanation.hears(node, stored.told());
+                    }
+                    match stored {
+                        Stored::Yes => put.on_stored(node),
+                        Stored::Refused => put.on_refused(node),
+                        Stored::Silent => put.on_silent(node),
+                    }
+                }
                 () = sleep_until(deadline), if !past_deadline => {
                     past_deadline = true;
                     put.on_deadline()
@@ -370,6 +407,7 @@ fn stored_here(result: Result<(), RequestError>) -> Stored {
 fn outcome(
     answer: PutAnswer,
     context: CausalContext,
+    explain: Option<Explain>,
     waited: Duration,
 ) -> Result<PutOutcome, RequestError> {
     match answer {
@@ -383,6 +421,7 @@ fn outcome(
                 context,
                 copies,
                 degraded,
+                explain,
             })
         }
         PutAnswer::NotApplied { reachable, needed } => Err(RequestError::Unavailable {

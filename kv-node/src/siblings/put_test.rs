@@ -86,7 +86,14 @@ impl Bench {
             durabilities.clone(),
         );
         let records = Arc::new(records);
-        let hints = HintSpace::open(store.clone(), guards, 1 << 20).expect("nothing to count");
+        let hints = HintSpace::open(
+            store.clone(),
+            guards,
+            1 << 20,
+            environment.clone(),
+            layout.members().keys().copied(),
+        )
+        .expect("nothing to count");
         let cluster = Cluster::new(
             node,
             environment,

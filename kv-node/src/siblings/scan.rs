@@ -4,7 +4,7 @@
 //! stops are complete, so the page ends there and the continuation goes on behind it.
 //!
 //! A replica with a damaged row among them counts as one that gave no answer: what it lacks another has.
-//! Not here: hints. While a primary is away, a scan may miss what only its stand-ins hold.
+//! Stand-ins of primaries that seem down are asked for what their hint space holds, as a get does.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
@@ -13,6 +13,7 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use souk_kv_core::{
     causality::{MergeMode, Record},
     outcome::Outcome,
+    quorum::{GetAction, GetAnswer, GetCoordinator, GetRequest},
 };
 use souk_kv_proto::{
     convert::causality::decode_record,
@@ -27,6 +28,7 @@ use tracing::{debug, warn};
 use super::request::{Coordinator, REPLICA_TIMEOUT, RecordPlace, read_quorum};
 use crate::{
     error::RequestError,
+    hint::HintSpace,
     keys::{prefix_end, split_record},
 };
 
@@ -64,38 +66,53 @@ impl Coordinator {
         deadline: Instant,
     ) -> Result<ScanOutcome, RequestError> {
         let started = Instant::now();
-        let needed = usize::from(read_quorum(place, options)?);
-        let mut candidates: Vec<NodeId> = place.primaries().to_vec();
-        // What a learner has not been taught yet would look like rows that are not there.
-        candidates.retain(|&node| !self.cluster.is_learner(node));
-        // Stable: the local node first, then healthy ones in order, suspects last.
-        candidates.sort_by_key(|&node| (self.cluster.health_of(node), node != self.cluster.node));
-        let mut candidates = candidates.into_iter();
-        let mut asked: FuturesUnordered<BoxFuture<'static, Option<Rows>>> = FuturesUnordered::new();
-        for node in candidates.by_ref().take(needed) {
-            asked.push(self.ask_rows(place, query, node, deadline));
-        }
-        let mut replies = Vec::with_capacity(needed);
-        while replies.len() < needed {
-            match timeout_at(deadline, asked.next()).await {
-                Ok(Some(Some(reply))) => replies.push(reply),
-                Ok(Some(None)) => {
-                    if let Some(node) = candidates.next() {
-                        asked.push(self.ask_rows(place, query, node, deadline));
+        // Whom to ask, and when it is enough, is decided as for a get; the rows are merged here.
+        let request = GetRequest {
+            primaries: place.primaries(),
+            fallbacks: place.fallbacks(),
+            local: self.cluster.node,
+            read_quorum: read_quorum(place, options)?,
+            ask_all: false,
+            strict: options.strict,
+            mode: place.bucket.merge_mode(),
+        };
+        let (mut get, mut pending) =
+            GetCoordinator::start(request, |node| self.cluster.health_of(node));
+        let mut asked: FuturesUnordered<BoxFuture<'static, (NodeId, Option<Rows>)>> =
+            FuturesUnordered::new();
+        let mut replies = Vec::with_capacity(usize::from(request.read_quorum));
+        loop {
+            for action in pending.drain(..) {
+                match action {
+                    GetAction::Ask { node, with_hints } => {
+                        asked.push(self.ask_rows(place, query, node, with_hints, deadline));
                     }
-                }
-                Ok(None) | Err(_) => {
-                    return Err(RequestError::Timeout {
-                        answered: replies.len(),
-                        needed,
-                        waited_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-                        mend: "try again, or scan with consistency `one` if a possibly old answer will do",
-                        outcome: Outcome::NotApplied,
-                    });
+                    GetAction::Answer(GetAnswer::Enough { .. }) => {
+                        return Ok(merge(replies, query, place.bucket.merge_mode()));
+                    }
+                    GetAction::Answer(GetAnswer::TooFew { needed, .. }) => {
+                        return Err(RequestError::Timeout {
+                            answered: replies.len(),
+                            needed: needed.into(),
+                            waited_ms: u64::try_from(started.elapsed().as_millis())
+                                .unwrap_or(u64::MAX),
+                            mend: "try again, or scan with consistency `one` if a possibly old answer will do",
+                            outcome: Outcome::NotApplied,
+                        });
+                    }
+                    // Told of empty records only, it sees nothing to repair.
+                    GetAction::RepairStale { .. } => {}
                 }
             }
+            pending = match timeout_at(deadline, asked.next()).await {
+                Ok(Some((node, Some(rows)))) => {
+                    replies.push(rows);
+                    get.on_reply(node, None)
+                }
+                Ok(Some((node, None))) => get.on_failed(node),
+                Ok(None) | Err(_) => get.on_deadline(),
+            };
         }
-        Ok(merge(replies, query, place.bucket.merge_mode()))
     }
 
     fn ask_rows(
@@ -103,25 +120,35 @@ impl Coordinator {
         place: &RecordPlace,
         query: &RangeQuery,
         node: NodeId,
+        with_hints: bool,
         deadline: Instant,
-    ) -> BoxFuture<'static, Option<Rows>> {
+    ) -> BoxFuture<'static, (NodeId, Option<Rows>)> {
+        if self.cluster.is_learner(node) {
+            // What it has not been taught yet would look like rows that are not there.
+            return Box::pin(std::future::ready((node, None)));
+        }
         let request = ScanRecords {
             store_prefix: place.group.record_prefix(),
             start: query.start.clone(),
             end: query.end.clone().unwrap_or_default(),
             limit: u32::try_from(query.limit).unwrap_or(u32::MAX),
             reverse: query.reverse,
+            with_hints,
         };
         if node == self.cluster.node {
-            let reply = self.records.scan_for(&request).inspect_err(|cause| {
-                warn!(%cause, "local rows cannot be read; replicas are asked instead");
-            });
-            return Box::pin(std::future::ready(reply.ok().and_then(decode)));
+            let reply = self
+                .records
+                .scan_for(&request, &self.hints)
+                .inspect_err(|cause| {
+                    warn!(%cause, "local rows cannot be read; replicas are asked instead");
+                });
+            let rows = reply.ok().and_then(decode);
+            return Box::pin(std::future::ready((node, rows)));
         }
         let cluster = Arc::clone(&self.cluster);
         let deadline = deadline.min(Instant::now() + REPLICA_TIMEOUT);
         Box::pin(async move {
-            match cluster
+            let rows = match cluster
                 .call(node, Body::ScanRecords(request), deadline)
                 .await
             {
@@ -131,14 +158,19 @@ impl Coordinator {
                     debug!(node = node.0, %cause, "a replica gave no answer to a scan");
                     None
                 }
-            }
+            };
+            (node, rows)
         })
     }
 }
 
 impl super::Records {
-    /// Answers a replica's part of a scan.
-    pub(crate) fn scan_for(&self, request: &ScanRecords) -> Result<ScanReply, RequestError> {
+    /// Answers a replica's part of a scan, or a stand-in's.
+    pub(crate) fn scan_for(
+        &self,
+        request: &ScanRecords,
+        hints: &HintSpace,
+    ) -> Result<ScanReply, RequestError> {
         let prefix = &request.store_prefix;
         if !split_record(prefix).is_some_and(|(_, rest)| rest.is_empty()) {
             return Err(RequestError::Invalid(
@@ -152,11 +184,16 @@ impl super::Records {
         } else {
             Bound::Excluded(joined(&request.end))
         };
-        let mut scan = Scan::range(Keyspace::Records, (start, end)).limit(request.limit as usize);
-        if request.reverse {
-            scan = scan.reversed();
-        }
-        let (rows, more) = self.scan(&scan, prefix.len())?;
+        let limit = request.limit as usize;
+        let (rows, more) = if request.with_hints {
+            hints.scan_any(prefix, (start, end), limit, request.reverse)?
+        } else {
+            let mut scan = Scan::range(Keyspace::Records, (start, end)).limit(limit);
+            if request.reverse {
+                scan = scan.reversed();
+            }
+            self.scan(&scan, prefix.len())?
+        };
         let rows = rows
             .into_iter()
             .map(|row| StoredRow {

@@ -1,22 +1,37 @@
 //! A cluster of real nodes inside the test process: real sockets, real engines, real client library.
 
+pub(crate) mod cables;
 mod split;
 
 use std::{net::TcpListener, path::Path, time::Duration};
 
 use souk_kv_client::{BucketConfig, BucketMode, Client, ClientOptions};
 use souk_kv_node::{Environment, Node, NodeOptions, config::ClusterFile};
-use split::Network;
 use tempfile::TempDir;
+
+use cables::Cable;
+use split::Network;
 
 /// Nodes `n1`, `n2`, … and their directories.
 pub(crate) struct TestCluster {
     pub(crate) config: ClusterFile,
     nodes: Vec<Option<Node>>,
     data: TempDir,
+    /// By asking node, then by the node asked; empty without cables.
+    pub(crate) cables: Vec<Vec<Cable>>,
+    /// What each node reads, on cables; empty without.
+    own: Vec<ClusterFile>,
     /// The text of `config` without its section on repair.
     text: String,
     network: Option<Network>,
+}
+
+/// How nodes reach each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wires {
+    Direct,
+    Network,
+    Cables,
 }
 
 /// Nodes leave alone what tests have damaged, unless these say otherwise.
@@ -28,30 +43,49 @@ impl TestCluster {
         Self::start_with(count, NO_SCRUB).await
     }
 
-    /// The same, with these lines in the section on repair.
-    pub(crate) async fn start_with(count: usize, repair: &str) -> Self {
-        Self::begin(text(count, 16), count, repair, false).await
+    /// The same, on cables.
+    pub(crate) async fn start_on_cables(count: usize) -> Self {
+        Self::begin(text(count, 16), count, NO_SCRUB, Wires::Cables, |_| {}).await
     }
 
-    /// The same, with further sections.
-    pub(crate) async fn start_with_sections(count: usize, sections: &str) -> Self {
-        Self::begin(text(count, 16) + sections, count, NO_SCRUB, false).await
+    /// The same, with these lines in the section on repair.
+    pub(crate) async fn start_with(count: usize, repair: &str) -> Self {
+        Self::begin(text(count, 16), count, repair, Wires::Direct, |_| {}).await
     }
 
     /// The same, with as many partitions as a cluster of millions of keys has.
     pub(crate) async fn start_large(count: usize, repair: &str) -> Self {
-        Self::begin(text(count, 256), count, repair, false).await
+        Self::begin(text(count, 256), count, repair, Wires::Direct, |_| {}).await
     }
 
     /// The same, with a network that can be cut and further sections.
     pub(crate) async fn start_split(count: usize, repair: &str, sections: &str) -> Self {
-        Self::begin(text(count, 16) + sections, count, repair, true).await
+        Self::begin(
+            text(count, 16) + sections,
+            count,
+            repair,
+            Wires::Network,
+            |_| {},
+        )
+        .await
     }
 
-    async fn begin(text: String, count: usize, repair: &str, can_split: bool) -> Self {
+    /// The same, with another configuration.
+    pub(crate) async fn start_changed(count: usize, change: impl FnOnce(&mut ClusterFile)) -> Self {
+        Self::begin(text(count, 16), count, NO_SCRUB, Wires::Direct, change).await
+    }
+
+    async fn begin(
+        text: String,
+        count: usize,
+        repair: &str,
+        wires: Wires,
+        change: impl FnOnce(&mut ClusterFile),
+    ) -> Self {
         let data = TempDir::new().expect("a temporary directory");
-        let config = parse(&text, repair);
-        let network = can_split.then(|| {
+        let mut config = parse(&text, repair);
+        change(&mut config);
+        let network = (wires == Wires::Network).then(|| {
             let address = |node: &souk_kv_node::config::NodeSection| {
                 node.grpc
                     .to_string()
@@ -61,10 +95,20 @@ impl TestCluster {
             let real: Vec<_> = config.nodes.iter().map(address).collect();
             Network::between(&real)
         });
+        let (mut own, mut cables) = (Vec::new(), Vec::new());
+        if wires == Wires::Cables {
+            for node in 0..count {
+                let (file, laid) = cables::lay(&config, node).await;
+                own.push(file);
+                cables.push(laid);
+            }
+        }
         let mut cluster = Self {
             config,
             nodes: (0..count).map(|_| None).collect(),
             data,
+            cables,
+            own,
             text,
             network,
         };
@@ -96,7 +140,7 @@ impl TestCluster {
     /// What one node starts from.
     pub(crate) fn options(&self, index: usize) -> NodeOptions {
         let name = format!("n{}", index + 1);
-        let mut config = self.config.clone();
+        let mut config = self.own.get(index).unwrap_or(&self.config).clone();
         if let Some(network) = &self.network {
             for (to, node) in config.nodes.iter_mut().enumerate() {
                 node.grpc = node.grpc.with_port(network.address(index, to).port());

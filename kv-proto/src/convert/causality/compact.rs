@@ -322,7 +322,11 @@ impl<'a> Reader<'a> {
             return Err(self.wrong(format_args!("unknown flags {flags:#04x} of a sibling")));
         }
         let request = if flags & HAS_REQUEST != 0 {
-            self.request()?
+            let request = self.request()?;
+            if !request.is_remembered() {
+                return Err(self.wrong("a sibling names a request that asked for no memory"));
+            }
+            request
         } else {
             RequestId {
                 client: [0; 16],
