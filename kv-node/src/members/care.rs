@@ -106,7 +106,10 @@ impl Care<'_> {
         for node in self.core.cluster.peers().nodes() {
             members.pull(node).await;
         }
-        if !matches!(members.voice(), Voice::Silent(_)) {
+        // The layout itself, not the voice: that follows a layout a moment later, and a store that gives up its name
+        // in that moment is lost to its group.
+        let named = self.core.cluster.layout().store_of(self.core.cluster.node);
+        if named == Some(members.store_id()) {
             return Ok(());
         }
         if members.was_named() {

@@ -93,8 +93,12 @@ impl Members {
         };
         self.write(None, &identity).await?;
         *self.identity.lock() = identity;
-        self.agreed.send_replace(true);
-        self.fence.replace(|| self.gate()).await;
+        self.fence
+            .replace(|| {
+                self.agreed.send_replace(true);
+                self.gate()
+            })
+            .await;
         info!("all initial members have stored the same first layout");
         self.changed.notify_waiters();
         Ok(())

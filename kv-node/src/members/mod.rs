@@ -240,10 +240,10 @@ impl Members {
         };
         self.write(Some(&newer), &identity).await?;
         *self.identity.lock() = identity;
-        self.agreed.send_replace(true);
         self.fence
             .replace(|| {
                 self.cluster.set_layout(Arc::clone(&newer));
+                self.agreed.send_replace(true);
                 self.gate()
             })
             .await;
