@@ -46,7 +46,7 @@ impl Fleet {
         let began = Instant::now();
         self.groups.push(Vec::new());
         for server in servers {
-            let process = Process::start(server)?;
+            let process = Process::start(server, servers.len())?;
             self.groups
                 .last_mut()
                 .expect("a group was pushed above")

@@ -5,7 +5,7 @@
 //! A record with a long memory of requests takes a fifth of the bytes that general messages took.
 //!
 //! Shape: `compact` writes and reads today's format; `first_format` reads what earlier versions wrote, as protobuf
-//! messages. The first byte tells them apart: no protobuf message begins with [`compact::FORMAT`].
+//! messages. The first byte tells them apart: no protobuf message begins with `compact::FORMAT`.
 //! Invariants: 1. equal records encode to equal bytes (everything in them is sorted), so a coordinator can compare
 //! the answers of replicas without decoding them. 2. any bytes give a valid record or an error.
 
