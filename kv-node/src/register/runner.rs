@@ -191,18 +191,14 @@ impl Runner {
     async fn one_ballot(&mut self, work: &mut Work) -> Retry {
         self.follow_layout();
         let wanted = work.keys();
-        let mut run = match self.usable_lead(&wanted).await {
+        let run = match self.usable_lead(&wanted).await {
             Some(lead) => BallotRun::resume(self.shared.voting.clone(), self.place.clone(), lead),
             None => match self.prepare(RowSelection::keys(wanted)).await {
                 Ok(run) => run,
                 Err(retry) => return retry,
             },
         };
-        let time = EvaluationTime {
-            now_unix_ms: self.shared.voting.cluster.environment.unix_ms(),
-            request_memory_ms: self.shared.request_memory_ms,
-            clock_skew_max_ms: self.shared.clock_skew_max_ms,
-        };
+        let time = self.evaluation_time();
         let basis = run
             .round()
             .basis()
@@ -221,28 +217,17 @@ impl Runner {
                 return Retry::No;
             }
         };
-        let next = self.next_ballot(run.round().ballot());
-        let progress = match run.propose(&evaluation, next) {
-            Some(progress) => progress,
-            None => run.progress().await,
-        };
-        match progress {
-            Progress::Chosen(mut chosen) => {
-                self.lead = chosen.take_lead();
-                self.highest_seen = self.highest_seen.max(run.round().ballot());
+        match self.propose(run, &evaluation).await {
+            Progress::Chosen(chosen) => {
                 let transactions = std::mem::take(&mut work.transactions);
                 histogram!("souk_register_ballot_transactions").record(transactions.len() as f64);
                 answer_all(transactions, evaluation, &chosen);
                 for (reading, rows) in work.reads.drain(..).zip(found) {
                     reading.finish(Ok(rows));
                 }
-                self.help_laggards(run);
                 Retry::No
             }
-            Progress::Lost(lost) => {
-                self.highest_seen = self.highest_seen.max(lost.highest_seen);
-                Retry::After(lost)
-            }
+            Progress::Lost(lost) => Retry::After(lost),
             Progress::Evaluate => {
                 work.fail("a ballot was evaluated twice");
                 Retry::No
@@ -262,7 +247,7 @@ impl Runner {
         loop {
             self.follow_layout();
             let lost = match self.prepare(rows.clone()).await {
-                Ok(mut run) => {
+                Ok(run) => {
                     let basis = run.round().basis().expect("it was just prepared");
                     let found: Rows = basis
                         .rows()
@@ -270,17 +255,8 @@ impl Runner {
                         .map(|(key, row)| (key.clone(), row.clone()))
                         .collect();
                     let evaluation = Evaluation::identity(basis);
-                    let next = self.next_ballot(run.round().ballot());
-                    let progress = match run.propose(&evaluation, next) {
-                        Some(progress) => progress,
-                        None => run.progress().await,
-                    };
-                    match progress {
-                        Progress::Chosen(mut chosen) => {
-                            self.lead = chosen.take_lead();
-                            self.help_laggards(run);
-                            return Ok(found);
-                        }
+                    match self.propose(run, &evaluation).await {
+                        Progress::Chosen(_) => return Ok(found),
                         Progress::Lost(lost) => lost,
                         Progress::Evaluate => {
                             return Err(RequestError::Internal(
@@ -294,7 +270,6 @@ impl Runner {
                     return Err(RequestError::Internal("no ballot can be drawn".to_owned()));
                 }
             };
-            self.highest_seen = self.highest_seen.max(lost.highest_seen);
             self.after_loss(&lost).await;
             let wait = backoff.next(self.shared.voting.cluster.environment.random_u64());
             match wait {
@@ -318,42 +293,56 @@ impl Runner {
                 reverse: false,
             }),
         };
-        let mut run = match self.prepare(rows).await {
+        let run = match self.prepare(rows).await {
             Ok(run) => run,
             Err(Retry::After(lost)) => return Err(self.given_up(&lost, Outcome::NotApplied)),
             Err(Retry::No) => {
                 return Err(RequestError::Internal("no ballot can be drawn".to_owned()));
             }
         };
-        let time = EvaluationTime {
-            now_unix_ms: self.shared.voting.cluster.environment.unix_ms(),
-            request_memory_ms: self.shared.request_memory_ms,
-            clock_skew_max_ms: self.shared.clock_skew_max_ms,
-        };
+        let time = self.evaluation_time();
         let basis = run.round().basis().expect("it was just prepared");
         let evaluation = sweep(basis, &time).map_err(|cause| RequestError::Corrupt {
             what: "a row of request memory",
             cause: cause.to_string(),
         })?;
         let erases = !evaluation.is_identity();
-        let next = self.next_ballot(run.round().ballot());
-        let progress = match run.propose(&evaluation, next) {
-            Some(progress) => progress,
-            None => run.progress().await,
-        };
-        match progress {
-            Progress::Chosen(mut chosen) => {
-                self.lead = chosen.take_lead();
-                self.help_laggards(run);
-                Ok(erases)
-            }
-            Progress::Lost(lost) => {
-                self.highest_seen = self.highest_seen.max(lost.highest_seen);
-                Err(self.given_up(&lost, Outcome::Unknown))
-            }
+        match self.propose(run, &evaluation).await {
+            Progress::Chosen(_) => Ok(erases),
+            Progress::Lost(lost) => Err(self.given_up(&lost, Outcome::Unknown)),
             Progress::Evaluate => Err(RequestError::Internal(
                 "a ballot was evaluated twice".to_owned(),
             )),
+        }
+    }
+
+    /// Proposes what was evaluated. A chosen ballot leaves a lead for the next one, and its laggards are helped.
+    async fn propose(&mut self, mut run: BallotRun, evaluation: &Evaluation) -> Progress {
+        let ballot = run.round().ballot();
+        let next = self.next_ballot(ballot);
+        let mut progress = match run.propose(evaluation, next) {
+            Some(progress) => progress,
+            None => run.progress().await,
+        };
+        match &mut progress {
+            Progress::Chosen(chosen) => {
+                self.lead = chosen.take_lead();
+                self.highest_seen = self.highest_seen.max(ballot);
+                self.help_laggards(run);
+            }
+            Progress::Lost(lost) => {
+                self.highest_seen = self.highest_seen.max(lost.highest_seen);
+            }
+            Progress::Evaluate => {}
+        }
+        progress
+    }
+
+    fn evaluation_time(&self) -> EvaluationTime {
+        EvaluationTime {
+            now_unix_ms: self.shared.voting.cluster.environment.unix_ms(),
+            request_memory_ms: self.shared.request_memory_ms,
+            clock_skew_max_ms: self.shared.clock_skew_max_ms,
         }
     }
 
