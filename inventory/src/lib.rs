@@ -30,6 +30,10 @@ mod names;
 mod outbox;
 mod plan;
 mod rows;
+#[cfg_attr(
+    not(feature = "store"),
+    allow(dead_code, reason = "the store moves what these rules say")
+)]
 mod shard;
 #[cfg(feature = "store")]
 pub mod store;

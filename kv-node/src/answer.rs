@@ -190,11 +190,7 @@ impl PeerAnswers {
             Ok(answer) => answer,
             Err(PeerError::Remote(error)) => Body::Error(error),
             Err(cause) => {
-                let outcome = if cause.certainly_not_done() {
-                    Outcome::NotApplied
-                } else {
-                    Outcome::Unknown
-                };
+                let outcome = cause.outcome();
                 let message = format!("the write could not be passed on: {cause}");
                 Body::Error(Error::new(ErrorCode::Unavailable, outcome, message))
             }

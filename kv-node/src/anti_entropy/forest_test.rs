@@ -27,6 +27,15 @@ struct Bench {
 }
 
 impl Bench {
+    /// With forty records.
+    async fn filled() -> Self {
+        let mut bench = Self::open(MemoryDisk::new()).await;
+        for number in 0..40 {
+            bench.write(number).await.expect("there is room");
+        }
+        bench
+    }
+
     async fn open(disk: MemoryDisk) -> Self {
         let store = Store::open(StoreOptions {
             disk_reserve_bytes: RESERVE_BYTES,
@@ -191,10 +200,7 @@ async fn a_refused_write_leaves_no_trace_in_its_leaf() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_leaf_is_put_right_by_a_walk() {
-    let mut bench = Bench::open(MemoryDisk::new()).await;
-    for number in 0..40 {
-        bench.write(number).await.expect("there is room");
-    }
+    let bench = Bench::filled().await;
     let roots = bench.roots();
     // One row gone, one damaged, one that should not be there.
     let rows = bench
@@ -222,10 +228,7 @@ async fn a_wrong_leaf_is_put_right_by_a_walk() {
 
 #[tokio::test(start_paused = true)]
 async fn a_damaged_record_is_named_and_its_leaf_not_judged() {
-    let mut bench = Bench::open(MemoryDisk::new()).await;
-    for number in 0..40 {
-        bench.write(number).await.expect("there is room");
-    }
+    let mut bench = Bench::filled().await;
     let roots = bench.roots();
     bench.disk.damage_row(Keyspace::Records, &key(13));
     let damaged: Vec<Bytes> = bench
@@ -246,10 +249,7 @@ async fn a_damaged_record_is_named_and_its_leaf_not_judged() {
 
 #[tokio::test(start_paused = true)]
 async fn records_from_before_there_were_trees_are_counted() {
-    let mut bench = Bench::open(MemoryDisk::new()).await;
-    for number in 0..40 {
-        bench.write(number).await.expect("there is room");
-    }
+    let bench = Bench::filled().await;
     let roots = bench.roots();
     let rows = bench
         .store

@@ -74,6 +74,15 @@ impl PeerError {
             Self::Lost | Self::TimedOut => false,
         }
     }
+
+    /// What may be believed of the request.
+    pub(crate) fn outcome(&self) -> Outcome {
+        if self.certainly_not_done() {
+            Outcome::NotApplied
+        } else {
+            Outcome::Unknown
+        }
+    }
 }
 
 /// What can be done with a request without waiting.
