@@ -2,7 +2,7 @@
 //!
 //! Many keys share a leaf, and the disk gets batches in the order in which they were submitted. So a leaf's new
 //! value is computed and its batch submitted under one lock; nothing is read from disk for it. The lock is held for
-//! less than a microsecond a record, and one for all vnodes: a batch may touch many of them.
+//! a few additions a record, and one for all vnodes: a batch may touch many of them.
 //!
 //! A walk over the records finds wrong leaves. Writes go on meanwhile, so a walk has the leaves that they touch
 //! noted down, and judges only the others.
