@@ -278,6 +278,24 @@ async fn merging_stores_what_arrived_only_when_that_says_it_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_may_stand_in_a_message_twice() {
+    let (a, b, c) = (
+        Bench::new(0).await,
+        Bench::new(1).await,
+        Bench::new(2).await,
+    );
+    a.put("tea").await.expect("the floor is one");
+    b.put("salt").await.expect("the floor is one");
+    let writes = [&a, &b].map(|from| WriteRecord {
+        store_key: from.place(BucketMode::Siblings).store_key,
+        record: from.stored(),
+    });
+    let merged = c.records.merge_all(writes.into()).await;
+    merged.expect("the disk takes it");
+    assert_eq!(c.values(), ["salt", "tea"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_a_put_before_anybody_gets_it() {
     let a = Bench::new(0).await;
     let actor = a.actor().await;
