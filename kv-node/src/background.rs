@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use souk_kv_proto::peer::{FetchCatalogue, Heartbeat, Hello, HelloReply, peer_message::Body};
+use souk_kv_proto::peer::{Heartbeat, Hello, HelloReply, peer_message::Body};
 use souk_ring::{LayoutEpoch, NodeId};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
 
 use crate::{
     core::NodeCore,
@@ -18,7 +17,6 @@ use crate::{
 /// A sign of life that takes longer than this counts as none.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
-const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stopping node spends on telling its peers.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -129,7 +127,7 @@ async fn heartbeat(core: &NodeCore, node: NodeId) {
             .await;
     }
     if reply.catalogue_version > core.cluster.catalogue.version() {
-        pull_catalogue(core, node).await;
+        core.cluster.pull_catalogue(node).await;
     }
 }
 
@@ -142,26 +140,6 @@ fn heartbeat_of(core: &NodeCore, leaving: bool) -> Body {
         sightings: core.cluster.health.sightings(),
         pulse: core.members.pulse_count(),
     })
-}
-
-pub(crate) async fn pull_catalogue(core: &NodeCore, node: NodeId) {
-    let deadline = Instant::now() + FETCH_TIMEOUT;
-    match core
-        .cluster
-        .call(node, Body::FetchCatalogue(FetchCatalogue {}), deadline)
-        .await
-    {
-        Ok(Body::Catalogue(catalogue)) => {
-            if let Err(cause) = core.cluster.catalogue.update(catalogue).await {
-                warn!(%cause, "a newer bucket catalogue could not be stored");
-            }
-        }
-        Ok(_) => warn!(
-            node = node.0,
-            "a peer answered something else than its catalogue"
-        ),
-        Err(cause) => debug!(node = node.0, %cause, "the catalogue of a peer could not be fetched"),
-    }
 }
 
 /// Lets the histograms forget what is older than their window; without it they grow until they are read.

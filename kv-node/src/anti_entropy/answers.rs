@@ -38,7 +38,12 @@ impl AntiEntropy {
     /// Answers a question about trees.
     pub(crate) async fn answer(&self, from: NodeId, body: Body) -> Result<Body, RequestError> {
         Ok(match body {
-            Body::CompareVnodes(ask) => Body::CompareVnodesReply(self.compare(from, &ask)),
+            Body::CompareVnodes(ask) => {
+                if ask.catalogue_version > self.cluster.catalogue.version() {
+                    self.cluster.pull_catalogue(from).await;
+                }
+                Body::CompareVnodesReply(self.compare(from, &ask))
+            }
             Body::ReadTree(ask) => Body::ReadTreeReply(self.read_tree(&ask)?),
             Body::ListTreeKeys(ask) => {
                 self.governor.pace(Job::Incoming, LIST_UNITS).await;
@@ -60,7 +65,10 @@ impl AntiEntropy {
     fn compare(&self, from: NodeId, ask: &CompareVnodes) -> CompareVnodesReply {
         let layout = self.cluster.layout();
         let count = layout.partition_count().get();
-        let mut reply = CompareVnodesReply::default();
+        let mut reply = CompareVnodesReply {
+            catalogue_version: self.cluster.catalogue.version(),
+            ..CompareVnodesReply::default()
+        };
         for vnode in ask.vnodes.iter().filter(|vnode| vnode.partition < count) {
             let partition = PartitionId(vnode.partition);
             let Some(roots) = self.forest.roots(partition) else {

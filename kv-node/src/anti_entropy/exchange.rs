@@ -16,8 +16,8 @@ use souk_kv_core::merkle::{
 use souk_kv_proto::{
     convert::causality::decode_record,
     peer::{
-        CompareVnodes, ListTreeKeys, ReadRecords, ReadTree, SuspectLeaves, VnodeRoots,
-        VnodeSummary, WriteRecord, WriteRecords, peer_message::Body,
+        CompareVnodes, CompareVnodesReply, ListTreeKeys, ReadRecords, ReadTree, SuspectLeaves,
+        VnodeRoots, VnodeSummary, WriteRecord, WriteRecords, peer_message::Body,
     },
 };
 use souk_ring::{NodeId, PartitionId};
@@ -71,6 +71,7 @@ pub(super) struct Round<'a> {
 }
 
 type Searches = Vec<(TreeId, MerkleExchange)>;
+type VnodesRoots = BTreeMap<PartitionId, BTreeMap<BucketId, Digest>>;
 
 impl Round<'_> {
     /// Compares all vnodes that both hold; tells after some of them how far it is.
@@ -107,30 +108,14 @@ impl Round<'_> {
     async fn compare(&mut self, vnodes: &[PartitionId]) -> Result<Searches, RoundError> {
         let layout = self.parts.cluster.layout();
         let nodes = [self.parts.cluster.node, self.peer];
-        let mut own = BTreeMap::new();
-        for partition in vnodes {
-            match self.parts.forest.roots(*partition) {
-                Some(roots) => {
-                    let roots =
-                        shared_roots(&self.parts.cluster, &layout, *partition, roots, nodes);
-                    own.insert(*partition, roots);
-                }
-                None => self.tally.vnodes_unready += 1,
-            }
+        let mut own = self.own_roots(vnodes);
+        let mut reply = self.ask_roots(&own).await?;
+        if reply.catalogue_version > self.parts.cluster.catalogue.version() {
+            self.parts.cluster.pull_catalogue(self.peer).await;
+            own = self.own_roots(vnodes);
+            reply = self.ask_roots(&own).await?;
         }
-        let ask = CompareVnodes {
-            vnodes: own
-                .iter()
-                .map(|(partition, roots)| VnodeSummary {
-                    partition: partition.0,
-                    summary: summary(roots),
-                })
-                .collect(),
-        };
-        let Body::CompareVnodesReply(reply) = self.ask(Body::CompareVnodes(ask), 1).await? else {
-            return Err(RoundError::Strange);
-        };
-        self.tally.vnodes_unready += reply.unready.len() as u64;
+        self.tally.vnodes_unready += (vnodes.len() - own.len() + reply.unready.len()) as u64;
         let mut searches = Vec::new();
         for vnode in reply.differing {
             let partition = PartitionId(vnode.partition);
@@ -158,6 +143,34 @@ impl Round<'_> {
             }
         }
         Ok(searches)
+    }
+
+    /// The roots of the trees that both hold, of each vnode whose trees stand for all records.
+    fn own_roots(&self, vnodes: &[PartitionId]) -> VnodesRoots {
+        let cluster = &self.parts.cluster;
+        let layout = cluster.layout();
+        let nodes = [cluster.node, self.peer];
+        let roots = |partition: &PartitionId| {
+            let roots = self.parts.forest.roots(*partition)?;
+            let roots = shared_roots(cluster, &layout, *partition, roots, nodes);
+            Some((*partition, roots))
+        };
+        vnodes.iter().filter_map(roots).collect()
+    }
+
+    async fn ask_roots(&mut self, own: &VnodesRoots) -> Result<CompareVnodesReply, RoundError> {
+        let vnodes = own.iter().map(|(partition, roots)| VnodeSummary {
+            partition: partition.0,
+            summary: summary(roots),
+        });
+        let ask = CompareVnodes {
+            vnodes: vnodes.collect(),
+            catalogue_version: self.parts.cluster.catalogue.version(),
+        };
+        match self.ask(Body::CompareVnodes(ask), 1).await? {
+            Body::CompareVnodesReply(reply) => Ok(reply),
+            _ => Err(RoundError::Strange),
+        }
     }
 
     /// Goes on with one tree until it has to pause, or is done.

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use souk_kv_core::membership::Health;
-use souk_kv_proto::peer::peer_message::Body;
+use souk_kv_proto::peer::{FetchCatalogue, peer_message::Body};
 use souk_ring::{Layout, NodeId};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
+use tracing::{debug, warn};
 
 pub(crate) use catalogue::{Bucket, Catalogue, Mode};
 pub(crate) use durability::Durabilities;
@@ -24,6 +25,8 @@ use crate::{
     clock::Environment,
     peer::{PeerError, Peers},
 };
+
+const CATALOGUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The cluster as one node sees it.
 #[derive(Debug)]
@@ -114,5 +117,26 @@ impl Cluster {
             Err(_) => {}
         }
         answer
+    }
+
+    /// Fetches the bucket catalogue of a peer that has seen more of it. Without an answer nothing changes: the next
+    /// sign of life tells of it again.
+    pub(crate) async fn pull_catalogue(&self, node: NodeId) {
+        let deadline = Instant::now() + CATALOGUE_TIMEOUT;
+        let ask = Body::FetchCatalogue(FetchCatalogue {});
+        match self.call(node, ask, deadline).await {
+            Ok(Body::Catalogue(catalogue)) => {
+                if let Err(cause) = self.catalogue.update(catalogue).await {
+                    warn!(%cause, "a newer bucket catalogue could not be stored");
+                }
+            }
+            Ok(_) => warn!(
+                node = node.0,
+                "a peer answered something else than its catalogue"
+            ),
+            Err(cause) => {
+                debug!(node = node.0, %cause, "the catalogue of a peer could not be fetched");
+            }
+        }
     }
 }

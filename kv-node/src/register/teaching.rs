@@ -31,7 +31,6 @@ use tracing::{debug, info};
 
 use super::{group_from_wire, group_to_wire, lessons::LessonPage};
 use crate::{
-    background::pull_catalogue,
     cluster::Mode,
     core::NodeCore,
     error::RequestError,
@@ -102,7 +101,7 @@ impl<'a> Pupil<'a> {
             // There is no majority to ask for the newest catalogue: what the survivors have seen has to do.
             for node in layout.members().keys() {
                 if !layout.is_learner(*node) {
-                    pull_catalogue(core, *node).await;
+                    core.cluster.pull_catalogue(*node).await;
                 }
             }
         } else {
