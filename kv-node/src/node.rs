@@ -491,6 +491,7 @@ impl Parts<'_> {
             Arc::clone(&cluster),
             Arc::clone(&walker),
             Arc::clone(&mender),
+            Arc::clone(&groups),
             Arc::clone(&governor),
         ));
         let anti_entropy = Arc::new(AntiEntropy::new(

@@ -13,8 +13,8 @@ use std::{
 };
 
 use souk_kv_client::{
-    BucketMode, CasOutcome, Client, Consistency, Context, Key, Outcome, ReadOptions, Value,
-    WriteOptions,
+    BucketMode, CasOutcome, Client, Consistency, Context, Key, Outcome, ReadOptions, ScrubProgress,
+    Value, WriteOptions,
 };
 use souk_kv_node::config::ClusterFile;
 use souk_kv_storage::{EngineKind, Keyspace, Scan, Store, StoreOptions, WriteBatch};
@@ -307,6 +307,56 @@ async fn a_damaged_group_is_learnt_anew() {
     for number in 0..3 {
         assert_eq!(row(&client, &sku(number)).await, "2");
         put_row(&client, &sku(number), "3").await;
+    }
+}
+
+async fn scrub(client: &Client, node: &str) -> ScrubProgress {
+    let mut stream = client.admin().scrub(node).await.unwrap();
+    loop {
+        let progress = stream.next().await.unwrap().unwrap();
+        if progress.done {
+            return progress;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_has_damaged_groups_learnt_anew() {
+    let (mut cluster, client) = founded().await;
+    for number in 0..3 {
+        put_row(&client, &sku(number), "1").await;
+    }
+    cluster.stop_node(0).await;
+    with_store(&cluster.options(0).data, async |store| {
+        let page = store.scan(&Scan::all(Keyspace::Registers)).unwrap();
+        let is_row = |key: &[u8]| key.ends_with(b"sku-1\x01\x00");
+        let damaged = page.rows.into_iter().find(|row| is_row(&row.key)).unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put(Keyspace::Registers, damaged.key, "no such thing");
+        store.commit(batch).await.unwrap();
+    })
+    .await;
+    cluster.start_node(0).await;
+    cluster.wait_ready().await;
+    let client = cluster.client_of(0).await;
+    wait_until_up(&client, "n1", "n2").await;
+    let seen = scrub(&client, "n1").await;
+    assert_eq!((seen.damaged, seen.learning, seen.mended), (1, 1, 0));
+    assert_eq!(seen.unmended, Vec::<String>::new());
+    for tries in 0.. {
+        let seen = scrub(&client, "n1").await;
+        if seen.damaged == 0 {
+            break;
+        }
+        assert!(tries < 1000, "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Its vote counts again, and with it what the others had chosen.
+    cluster.stop_node(1).await;
+    let client = cluster.client_of(0).await;
+    for number in 0..3 {
+        assert_eq!(row(&client, &sku(number)).await, "1");
+        put_row(&client, &sku(number), "2").await;
     }
 }
 

@@ -97,7 +97,7 @@ pub enum NotWritten {
     },
     /// An earlier write failed beneath the engine. Nothing is accepted until the node is mended.
     #[error(
-        "the store stopped writing after a failure ({cause}): check the disk, then restart the node; reads go on"
+        "the store stopped writing after a failure ({cause}): check the disk, then restart the node; if it stops again, a file is damaged: start it with an empty data directory, and it learns from the others; reads go on"
     )]
     Poisoned {
         /// The first failure.

@@ -55,15 +55,19 @@ pub(crate) fn seal(keyspace: Keyspace, key: &[u8], payload: &[u8]) -> Bytes {
 /// # Errors
 /// See [`FrameError`]; the payload of a bad frame is not available by design.
 pub(crate) fn open(keyspace: Keyspace, key: &[u8], frame: &Bytes) -> Result<Bytes, FrameError> {
-    check(keyspace, key, frame)?;
+    payload(keyspace, key, frame)?;
     Ok(frame.slice(FRAME_BYTES..))
 }
 
-/// Checks a frame in place.
+/// Checks a frame in place and returns its payload.
 ///
 /// # Errors
 /// See [`FrameError`].
-pub(crate) fn check(keyspace: Keyspace, key: &[u8], frame: &[u8]) -> Result<(), FrameError> {
+pub(crate) fn payload<'a>(
+    keyspace: Keyspace,
+    key: &[u8],
+    frame: &'a [u8],
+) -> Result<&'a [u8], FrameError> {
     let Some((&[format, a, b, c, d], payload)) = frame.split_first_chunk::<FRAME_BYTES>() else {
         return Err(FrameError::Short { len: frame.len() });
     };
@@ -75,7 +79,7 @@ pub(crate) fn check(keyspace: Keyspace, key: &[u8], frame: &[u8]) -> Result<(), 
     if found != expected {
         return Err(FrameError::Checksum { expected, found });
     }
-    Ok(())
+    Ok(payload)
 }
 
 /// The key's length is covered too: without it, a byte could move from key to payload unseen.
@@ -128,7 +132,7 @@ mod tests {
     #[test]
     fn a_stub_is_not_a_frame() {
         assert_eq!(
-            check(Keyspace::Meta, b"k", &[1, 2]),
+            payload(Keyspace::Meta, b"k", &[1, 2]),
             Err(FrameError::Short { len: 2 })
         );
     }

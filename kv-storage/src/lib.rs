@@ -68,4 +68,4 @@ pub use scan::{
     KeyRange, SCAN_BYTES_DEFAULT, SCAN_ROWS_DEFAULT, SCAN_ROWS_MAX, Scan, ScanPage, ScanRow,
 };
 pub use store::{Commit, Store, StoreStats};
-pub use verify::{CorruptGap, CorruptRow, VerifiedPage};
+pub use verify::{CorruptGap, CorruptRow, Judge, VerifiedPage};

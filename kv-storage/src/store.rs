@@ -142,10 +142,9 @@ impl Store {
                 return ControlFlow::Break(());
             }
             bytes += row_bytes;
-            let value = match frame::check(keyspace, key, stored) {
-                Ok(()) => Ok(Bytes::copy_from_slice(&stored[frame::FRAME_BYTES..])),
-                Err(error) => Err(damaged(keyspace, key, error)),
-            };
+            let value = frame::payload(keyspace, key, stored)
+                .map(Bytes::copy_from_slice)
+                .map_err(|error| damaged(keyspace, key, error));
             page.rows.push(ScanRow {
                 key: Bytes::copy_from_slice(key),
                 value,

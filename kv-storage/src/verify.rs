@@ -25,7 +25,7 @@ pub struct VerifiedPage {
     pub checked: usize,
     /// Bytes of keys and stored values that were read, for whoever paces the walk by bytes.
     pub bytes: u64,
-    /// Rows whose bytes fail their checksum. Writing such a key again mends it.
+    /// Rows that are damaged. Writing such a key again mends it.
     pub corrupt: Vec<CorruptRow>,
     /// Keys that could not be read at all, because a block of the engine is damaged. Writing keys
     /// again makes them readable one by one; walks keep meeting the block until the engine drops it.
@@ -34,7 +34,10 @@ pub struct VerifiedPage {
     pub next: Option<Bytes>,
 }
 
-/// A row that fails its checksum.
+/// Says of a row's key and value what is wrong with them, if anything is.
+pub type Judge<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), String> + 'a;
+
+/// A row that fails its checksum, or its judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CorruptRow {
     /// Its key.
@@ -80,6 +83,21 @@ impl Store {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<VerifiedPage, StorageError> {
+        self.verify_page_with(keyspace, after, limit, &mut |_, _| Ok(()))
+    }
+
+    /// The same, with `judge` asked about the key and the value of each row whose checksum is right: what its reader
+    /// can make no sense of is as damaged as what fails its checksum.
+    ///
+    /// # Errors
+    /// [`StorageError::Closed`].
+    pub fn verify_page_with(
+        &self,
+        keyspace: Keyspace,
+        after: Option<&[u8]>,
+        limit: usize,
+        judge: &mut Judge<'_>,
+    ) -> Result<VerifiedPage, StorageError> {
         let mut page = VerifiedPage::default();
         let mut room = limit.max(1);
         let mut last = after.map(Bytes::copy_from_slice);
@@ -98,7 +116,7 @@ impl Store {
                     return ControlFlow::Break(());
                 }
                 room -= 1;
-                page.check(keyspace, key, stored);
+                page.check(keyspace, key, stored, judge);
                 last = Some(Bytes::copy_from_slice(key));
                 ControlFlow::Continue(())
             })?;
@@ -121,15 +139,18 @@ impl Store {
 }
 
 impl VerifiedPage {
-    fn check(&mut self, keyspace: Keyspace, key: &[u8], stored: &[u8]) {
+    fn check(&mut self, keyspace: Keyspace, key: &[u8], stored: &[u8], judge: &mut Judge<'_>) {
         self.checked += 1;
         self.bytes += (key.len() + stored.len()) as u64;
-        if let Err(why) = frame::check(keyspace, key, stored) {
+        let found = frame::payload(keyspace, key, stored)
+            .map_err(|why| why.to_string())
+            .and_then(|value| judge(key, value));
+        if let Err(why) = found {
             metrics::counter!("souk_storage_corrupt_reads_total", "keyspace" => keyspace.name())
                 .increment(1);
             self.corrupt.push(CorruptRow {
                 key: Bytes::copy_from_slice(key),
-                why: why.to_string().into(),
+                why: why.into(),
             });
         }
     }

@@ -617,3 +617,47 @@ fn a_verify_walk_goes_on_behind_a_bad_block() {
     let error = store.scan(&reverse.after(&last.key)).expect_err("the gap");
     assert!(matches!(error, StorageError::Gap { .. }), "{error}");
 }
+
+/// fjall reads a damaged block again when it merges the block's table with others. It cannot leave a part of a
+/// table behind, so it stops writing for good, also after a restart; what is good stays readable.
+#[test]
+fn a_bad_block_that_compaction_meets_stops_writing_and_leaves_reading() {
+    let source = filled(EngineKind::Fjall);
+    let mut list = Vec::new();
+    files(source.path(), &mut list);
+    let is_table = |file: &&PathBuf| file.to_string_lossy().contains("/keyspaces/3/tables/");
+    let table = list.iter().find(is_table).expect("a table of the records");
+    flip(table, fs::metadata(table).expect("metadata").len() / 2);
+    for start in 1..=2 {
+        let store = Store::open(options(source.path(), EngineKind::Fjall)).expect("open");
+        block_on(async {
+            let mut written = 0;
+            let refusal = loop {
+                match store.commit(row(written % ROWS, ROW_BYTES)).await {
+                    Ok(()) => written += 1,
+                    Err(error) => break error,
+                }
+                assert!(
+                    written < 100_000,
+                    "start {start}: nothing is ever compacted"
+                );
+            };
+            assert!(
+                matches!(
+                    refusal,
+                    StorageError::NotWritten(NotWritten::Poisoned { .. })
+                ),
+                "start {start}: {refusal}"
+            );
+            assert_eq!(refusal.outcome(), Some(WriteOutcome::NotApplied));
+            assert!(store.stats().expect("stats").refusal.is_some());
+            let (good, named) = check_rows(&store, ROWS, ROW_BYTES);
+            assert!(good > ROWS / 2, "start {start}: {good} rows are left");
+            assert_eq!(good == ROWS, !named, "what cannot be read is named");
+            assert!(
+                store.close().await.is_err(),
+                "start {start}: the close tells it"
+            );
+        });
+    }
+}

@@ -89,7 +89,7 @@ pub(crate) async fn scrub(args: ScrubArgs, cluster: &ClusterArgs) -> Result<(), 
         show_scrub(&found);
     }
     for (node, report) in &found {
-        let left = report.damaged - report.mended + report.gaps;
+        let left = report.damaged - report.mended - report.learning + report.gaps;
         if left > 0 {
             failed.push(format!("{node}: {left} places are damaged still"));
         }
@@ -190,6 +190,7 @@ fn show_scrub(found: &[(String, ScrubProgress)]) {
             show::size(report.bytes),
             report.damaged.to_string(),
             report.mended.to_string(),
+            report.learning.to_string(),
             report.gaps.to_string(),
             report.leaves_mended.to_string(),
         ]
@@ -200,6 +201,7 @@ fn show_scrub(found: &[(String, ScrubProgress)]) {
         "bytes",
         "damaged",
         "mended",
+        "learning",
         "unreadable stretches",
         "leaves put right",
     ];
@@ -218,6 +220,7 @@ fn scrub_json(node: &str, report: &ScrubProgress) -> Json {
         "bytes": report.bytes,
         "damaged": report.damaged,
         "mended": report.mended,
+        "learning": report.learning,
         "gaps": report.gaps,
         "leaves_mended": report.leaves_mended,
         "unmended": report.unmended,

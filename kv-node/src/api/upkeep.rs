@@ -142,6 +142,7 @@ fn scrub_progress(report: &ScrubReport, done: bool) -> ScrubProgress {
         bytes: report.bytes,
         damaged: report.damaged,
         mended: report.mended,
+        learning: report.learning,
         leaves_mended: report.leaves_mended,
         gaps: report.gaps,
         unmended: if done {

@@ -239,12 +239,18 @@ impl GroupStore {
         result: Result<T, RequestError>,
     ) -> Result<T, RequestError> {
         if let Err(
-            RequestError::Corrupt { .. } | RequestError::Storage(StorageError::Corrupt { .. }),
+            RequestError::Corrupt { .. }
+            | RequestError::Storage(StorageError::Corrupt { .. } | StorageError::Gap { .. }),
         ) = &result
         {
-            self.broken.note(key, self.fence.look().epoch);
+            self.take_out(key);
         }
         result
+    }
+
+    /// Takes a damaged group out of use until it was learnt anew.
+    pub(crate) fn take_out(&self, key: &GroupKey) {
+        self.broken.note(key, self.fence.look().epoch);
     }
 
     fn keep_undo(&self, key: &GroupKey, log: UndoLog) {
@@ -355,6 +361,23 @@ impl GroupStore {
             }
         }
     }
+}
+
+/// What is wrong with a stored row of `Keyspace::Registers`, if anything is.
+pub(crate) fn judge(store_key: &[u8], value: &[u8]) -> Result<(), String> {
+    let key = GroupKey::from_record_prefix(store_key).ok_or("its key names no group")?;
+    let value = Bytes::copy_from_slice(value);
+    let prefix = key.row_prefix();
+    let found = match store_key.strip_prefix(&prefix[..]) {
+        Some(name) => row_key(Bytes::copy_from_slice(name)).and_then(|_| row(value).map(drop)),
+        None if store_key == key.header() => {
+            return decode_header(value)
+                .map(drop)
+                .map_err(|cause| cause.to_string());
+        }
+        None => return Err("its key names neither a header nor a row".to_owned()),
+    };
+    found.map_err(|cause| cause.to_string())
 }
 
 pub(super) fn row(bytes: Bytes) -> Result<Row, RequestError> {

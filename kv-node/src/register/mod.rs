@@ -38,7 +38,7 @@ use crate::{
     system::SystemGroup,
 };
 
-pub(crate) use acceptor::GroupStore;
+pub(crate) use acceptor::{GroupStore, judge};
 pub(crate) use coordinator::RegisterCoordinator;
 pub(crate) use rows::RowsQuery;
 pub(crate) use sweeping::sweep_groups;

@@ -19,6 +19,8 @@ use crate::{
     cluster::Cluster,
     error::RequestError,
     governor::{Governor, Job},
+    keys::GroupKey,
+    register::{self, GroupStore},
 };
 
 /// Rows verified at once in keyspaces other than records.
@@ -26,11 +28,13 @@ const PAGE_ROWS: usize = 256;
 const PAGE_UNITS: u32 = 32;
 /// Lines of what could not be mended; more are counted only.
 const UNMENDED_LINES: usize = 50;
+/// What helps against a damaged file: an engine cannot leave a part of it behind.
+const NEW_STORE: &str = "sooner or later the engine stops writing over it: stop the node, set its data directory aside and start it with an empty one; it learns everything from the others";
 /// The keyspaces that are verified row by row, and what is done about damage in them.
 const OTHERS: [(Keyspace, &str); 5] = [
     (
         Keyspace::Registers,
-        "the group needs to learn its state from a majority of the other acceptors",
+        "no group can be told from its key: its register group finds the damage when it is asked",
     ),
     (
         Keyspace::Hints,
@@ -56,6 +60,8 @@ pub(crate) struct ScrubReport {
     pub(crate) bytes: u64,
     pub(crate) damaged: u64,
     pub(crate) mended: u64,
+    /// Damaged rows of register groups, which are learnt anew from the other acceptors.
+    pub(crate) learning: u64,
     pub(crate) leaves_mended: u64,
     /// Stretches of keys that cannot be read at all.
     pub(crate) gaps: u64,
@@ -64,6 +70,13 @@ pub(crate) struct ScrubReport {
 }
 
 impl ScrubReport {
+    /// Damage that stays for now.
+    fn left(&self) -> u64 {
+        self.damaged
+            .saturating_sub(self.mended)
+            .saturating_sub(self.learning)
+    }
+
     fn unmended(&mut self, line: String) {
         if self.unmended.len() < UNMENDED_LINES {
             self.unmended.push(line);
@@ -78,6 +91,7 @@ pub(crate) struct Scrubber {
     cluster: Arc<Cluster>,
     walker: Arc<Walker>,
     mender: Arc<Mender>,
+    groups: Arc<GroupStore>,
     governor: Arc<Governor>,
 }
 
@@ -87,6 +101,7 @@ impl Scrubber {
         cluster: Arc<Cluster>,
         walker: Arc<Walker>,
         mender: Arc<Mender>,
+        groups: Arc<GroupStore>,
         governor: Arc<Governor>,
     ) -> Self {
         Self {
@@ -94,6 +109,7 @@ impl Scrubber {
             cluster,
             walker,
             mender,
+            groups,
             governor,
         }
     }
@@ -124,7 +140,7 @@ impl Scrubber {
             told(&report);
         }
         counter!("souk_scrub_passes_total").increment(1);
-        gauge!("souk_scrub_unmended").set((report.damaged - report.mended) as f64);
+        gauge!("souk_scrub_unmended").set(report.left() as f64);
         Ok(report)
     }
 
@@ -193,15 +209,31 @@ impl Scrubber {
         let mut after: Option<Bytes> = None;
         loop {
             self.governor.pace(Job::Scrub, PAGE_UNITS).await;
-            let page = self
-                .store
-                .verify_page(keyspace, after.as_deref(), PAGE_ROWS)?;
+            let mut judge = |key: &[u8], value: &[u8]| match keyspace {
+                Keyspace::Registers => register::judge(key, value),
+                _ => Ok(()),
+            };
+            let page =
+                self.store
+                    .verify_page_with(keyspace, after.as_deref(), PAGE_ROWS, &mut judge)?;
             report.rows += page.checked as u64;
             report.bytes += page.bytes;
             for row in page.corrupt {
                 counter!("souk_scrub_damaged_total", "keyspace" => keyspace.name()).increment(1);
                 report.damaged += 1;
-                report.unmended(format!("{keyspace} {}: {advice}", shown(&row.key)));
+                let group = match keyspace {
+                    Keyspace::Registers => GroupKey::from_record_prefix(&row.key),
+                    _ => None,
+                };
+                match group {
+                    Some(group) => {
+                        self.groups.take_out(&group);
+                        report.learning += 1;
+                    }
+                    None => {
+                        report.unmended(format!("{keyspace} {}: {advice}", shown(&row.key)));
+                    }
+                }
             }
             for gap in page.gaps {
                 self.note_gap(keyspace, &gap.gap, report);
@@ -217,11 +249,9 @@ impl Scrubber {
         counter!("souk_scrub_gaps_total", "keyspace" => keyspace.name()).increment(1);
         report.gaps += 1;
         warn!(%keyspace, %gap, "a stretch of keys cannot be read: a file of the engine is damaged");
-        if keyspace != Keyspace::Records {
-            report.unmended(format!(
-                "{gap} of {keyspace} cannot be read: a file of the engine is damaged"
-            ));
-        }
+        report.unmended(format!(
+            "{gap} of {keyspace} cannot be read, a file of the engine is damaged: {NEW_STORE}"
+        ));
     }
 }
 
@@ -239,6 +269,7 @@ pub(crate) async fn scrub_loop(scrubber: Arc<Scrubber>, pause: Duration, stop: C
                 Ok(report) if report.damaged + report.gaps > 0 => warn!(
                     damaged = report.damaged,
                     mended = report.mended,
+                    learning = report.learning,
                     gaps = report.gaps,
                     "a scrub found damage: `souk admin scrub` shows it"
                 ),
