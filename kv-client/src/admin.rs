@@ -12,10 +12,11 @@ use souk_kv_core::outcome::Outcome;
 use souk_kv_proto::{
     admin::{
         CreateBucketRequest, CreateBucketResponse, EndpointsRequest, EndpointsResponse,
-        HintsRequest, HintsResponse, ListBucketsRequest, RegisterRecoverRequest,
-        RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse, RepairProgress,
-        RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
-        SteerHintsRequest, SteerHintsResponse, admin_client::AdminClient,
+        ForgetRequest, ForgetResponse, HintsRequest, HintsResponse, ListBucketsRequest,
+        RegisterRecoverRequest, RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse,
+        RepairProgress, RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
+        SteerHintsRequest, SteerHintsResponse, TombstonesRequest, TombstonesResponse,
+        admin_client::AdminClient,
     },
     kv::{BucketConfig, Error, ErrorCode},
 };
@@ -154,6 +155,34 @@ impl<'a> Admin<'a> {
             async move { admin.steer_hints(request).await }
         };
         self.ask_at(Some(node), ask).await
+    }
+
+    /// What `node`, by name, collects of deletes; `None` asks any node. With `collect_now` it looks for them now.
+    ///
+    /// # Errors
+    /// As for [`Admin::status`].
+    pub async fn tombstones(
+        &self,
+        node: Option<&str>,
+        collect_now: bool,
+    ) -> Result<TombstonesResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| async move {
+            admin.tombstones(TombstonesRequest { collect_now }).await
+        };
+        self.ask_at(node, ask).await
+    }
+
+    /// Gives the store of an absent node up: collection waits for it no longer, and it may only come back empty.
+    /// What it alone held is lost.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there is no such node, or it is up; otherwise when no majority answered.
+    pub async fn forget(&self, node: &str) -> Result<ForgetResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| {
+            let node = node.to_owned();
+            async move { admin.forget(ForgetRequest { node }).await }
+        };
+        self.ask_any(ask).await
     }
 
     /// Ballots and acceptors of the register group of a key.

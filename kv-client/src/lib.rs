@@ -50,9 +50,9 @@ pub use options::{ATTEMPTS_MAX, ClientOptions, IN_FLIGHT_MAX, REQUEST_TIMEOUT_MA
 pub use souk_kv_core::outcome::Outcome;
 pub use souk_kv_proto::{
     admin::{
-        AcceptorState, EndpointsResponse, HintAction, HintSummary, HintsResponse, NodeStatus,
-        RegisterRecoverResponse, RegisterShowResponse, RepairProgress, ScrubProgress,
-        StatusResponse, SteerHintsRequest, SteerHintsResponse,
+        AcceptorState, EndpointsResponse, ForgetResponse, HintAction, HintSummary, HintsResponse,
+        NodeStatus, RegisterRecoverResponse, RegisterShowResponse, RepairProgress, ScrubProgress,
+        StatusResponse, SteerHintsRequest, SteerHintsResponse, TombstonesResponse, TombstonesWait,
     },
     kv::{BucketConfig, BucketMode, ErrorCode, Explain, ExplainReplica},
 };

@@ -4,7 +4,7 @@
 //! Shape: one folder per idea. `causality` says which write has seen which, `quorum` counts answers,
 //! `merkle` finds what replicas disagree about, `register` agrees on one history, `layout` on who takes part,
 //! `membership` judges peers, `hint` keeps what an absent node missed, `overload` makes background work yield to
-//! requests, `outcome` is what a caller may believe afterwards.
+//! requests, `tombstone` collects deletes by proof, `outcome` is what a caller may believe afterwards.
 //! Invariants: 1. no clock, socket, file, runtime or randomness: time, identity and chance are arguments.
 //! 2. equal inputs in equal order give equal outputs.
 //! Not here: bytes on disk (`souk_kv_storage`), bytes on the wire (`souk_kv_proto`), timers (`souk_kv_node`).
@@ -18,3 +18,4 @@ pub mod outcome;
 pub mod overload;
 pub mod quorum;
 pub mod register;
+pub mod tombstone;

@@ -14,7 +14,7 @@ use souk_kv_proto::{
     kv::{Error, ErrorCode, Outcome, SessionResponse},
     peer::{
         Done, GroupNames, HeartbeatReply, Hello, HelloReply, Lesson, ReadHeaderReply, RecordReply,
-        Relay, peer_message::Body,
+        Relay, WriteRecord, peer_message::Body,
     },
 };
 use souk_ring::{LayoutEpoch, NodeId, PartitionId};
@@ -29,6 +29,7 @@ use crate::{
     members::{Greeting, Pulse},
     peer::{Lane, PeerError, PeerHandler, Prompt, unexpected},
     register::{group_from_wire, group_to_wire},
+    tombstone::{self, Work},
 };
 
 /// The handler behind the peers' service.
@@ -50,20 +51,25 @@ impl PeerAnswers {
         let core = &self.core;
         match body {
             Body::WriteRecord(write) => {
+                let origin = write.origin.map_or(from, NodeId);
+                let _arrival = self.admit(origin, write.generation)?;
                 core.records.merge(write.store_key, write.record).await?;
                 Ok(Body::Done(Done {}))
             }
             Body::WriteRecords(write) => {
+                let oldest = write.records.iter().map(|record| record.generation).min();
+                let _arrival = self.admit(from, oldest.unwrap_or_default())?;
                 core.records.merge_all(write.records).await?;
                 Ok(Body::Done(Done {}))
             }
             Body::StoreHint(hint) => {
+                let _arrival = self.admit(from, hint.generation)?;
                 core.hints
                     .keep(NodeId(hint.target), hint.store_key, hint.record)
                     .await?;
                 Ok(Body::Done(Done {}))
             }
-            Body::Relay(relay) => self.relay(relay, deadline).await,
+            Body::Relay(relay) => self.relay(from, relay, deadline).await,
             Body::Prepare(prepare) => {
                 let key = group_from_wire(prepare.group.clone())?;
                 let request = prepare_from_wire(prepare).map_err(damaged)?;
@@ -107,6 +113,14 @@ impl PeerAnswers {
             | Body::ReadRecords(_)
             | Body::SuspectLeaves(_)) => core.anti_entropy.answer(from, body).await,
             Body::ReadRecord(read) => self.read_record(&read.store_key, read.with_hints),
+            Body::Collect(ask) => {
+                let reply = tombstone::answer(core, from, ask, deadline).await?;
+                Ok(Body::CollectReply(reply))
+            }
+            Body::Fence(fence) => {
+                tombstone::fence(core, from, fence.generation, deadline).await?;
+                Ok(Body::Done(Done {}))
+            }
             Body::Forward(forward) => {
                 let request = forward.request.unwrap_or_default();
                 let answer = match request.body {
@@ -177,9 +191,21 @@ impl PeerAnswers {
         }
     }
 
-    /// Passes a write on. One step only: whoever asks has heard that this node reaches the target itself.
-    async fn relay(&self, relay: Relay, deadline: Instant) -> Result<Body, RequestError> {
-        let write = Body::WriteRecord(relay.write.unwrap_or_default());
+    /// Passes a write on. One step only: whoever asks has heard that this node reaches the target itself. The write
+    /// stays work of that node, whose fences keep it out of the target when it is late, and out of here.
+    async fn relay(
+        &self,
+        from: NodeId,
+        relay: Relay,
+        deadline: Instant,
+    ) -> Result<Body, RequestError> {
+        let write = WriteRecord {
+            origin: Some(from.0),
+            ..relay.write.unwrap_or_default()
+        };
+        // Kept until the target has answered: the link to the target may outlive the fence that the target had.
+        let _arrival = self.admit(from, write.generation)?;
+        let write = Body::WriteRecord(write);
         let target = NodeId(relay.target);
         let answer = self
             .core
@@ -195,6 +221,17 @@ impl PeerAnswers {
                 Body::Error(Error::new(ErrorCode::Unavailable, outcome, message))
             }
         })
+    }
+
+    /// Lets a record of a peer in, unless its work is over or its store was given up.
+    fn admit(&self, from: NodeId, generation: u64) -> Result<Work, RequestError> {
+        if self.core.cluster.is_forgotten(from) {
+            return Err(RequestError::NotReady(
+                "the store that sent this was given up by an operator: it may only come back empty"
+                    .to_owned(),
+            ));
+        }
+        self.core.gate.admit(from, generation)
     }
 
     fn read_record(&self, store_key: &[u8], with_hints: bool) -> Result<Body, RequestError> {
@@ -250,17 +287,20 @@ impl PeerHandler for PeerAnswers {
             process: hello.process,
             start: hello.start,
         };
+        let own = self.core.members.pulse();
+        let catalogue = &self.core.cluster.catalogue;
+        let forgotten = catalogue.is_forgotten_store(&hello.store_id);
         let greeting = self.core.members.judge(node, &hello.store_id, pulse);
         let stranger = greeting == Greeting::Stranger;
-        let rolled_back = greeting == Greeting::RolledBack;
-        if rolled_back {
+        let rolled_back = greeting == Greeting::RolledBack && !forgotten;
+        if forgotten {
+            warn!(peer = hello.node_name, "a store that was given up calls");
+        } else if rolled_back {
             warn!(
                 peer = hello.node_name,
                 "a member stands on an older copy of its data directory: it has forgotten promises and takes a new identity"
             );
-        }
-        let own = self.core.members.pulse();
-        if stranger {
+        } else if stranger {
             warn!(
                 peer = hello.node_name,
                 "a member greets with another store than the layout names: it may ask to be taken in"
@@ -275,6 +315,8 @@ impl PeerHandler for PeerAnswers {
             process: own.process,
             start: own.start,
             rolled_back,
+            fence: self.core.gate.lowest_of(node),
+            forgotten,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use souk_kv_core::tombstone::Generation;
 use souk_kv_proto::peer::{Heartbeat, Hello, HelloReply, peer_message::Body};
 use souk_ring::{LayoutEpoch, NodeId};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -52,6 +53,17 @@ impl LinkEvents for LinkWatcher {
     }
 
     fn connected(&self, node: NodeId, lane: Lane, reply: &HelloReply) -> Result<(), String> {
+        if reply.forgotten {
+            self.core.forget_own_store();
+            return Err("an operator has given this node's store up".to_owned());
+        }
+        let catalogue = &self.core.cluster.catalogue;
+        if catalogue.is_forgotten_store(&reply.store_id) {
+            return Err("an operator has given its store up".to_owned());
+        }
+        // Whatever this node has lost, its work is to count as later than what the peer keeps out.
+        let fence = Generation(reply.fence);
+        self.core.cluster.in_flight.begin(fence);
         if reply.rolled_back {
             let core = Arc::clone(&self.core);
             tokio::spawn(async move { core.start_anew().await });

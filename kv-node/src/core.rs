@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use souk_kv_core::overload::Admission;
-use souk_kv_storage::Store;
+use souk_kv_storage::{Keyspace, Store, WriteBatch};
 use tokio::time::Instant;
 use tracing::error;
 
@@ -17,12 +17,14 @@ use crate::{
     error::RequestError,
     governor::Governor,
     hint::HintSpace,
+    keys,
     members::Members,
     mint::Mint,
     register::{GroupPlace, GroupStore, RegisterCoordinator},
     scrub::Scrubber,
     siblings::{Coordinator, RecordPlace, Records},
     system::SystemGroup,
+    tombstone::{Gate, Tombstones},
 };
 
 /// Everything of a running node.
@@ -47,7 +49,11 @@ pub(crate) struct NodeCore {
     /// Requests that clients brought here and that are not answered yet.
     pub(crate) admission: Admission,
     pub(crate) members: Arc<Members>,
+    pub(crate) gate: Gate,
+    pub(crate) tombstones: Arc<Tombstones>,
     pub(crate) stopping: AtomicBool,
+    /// True once this node has heard that its own store was given up.
+    pub(crate) own_store_forgotten: AtomicBool,
 }
 
 impl NodeCore {
@@ -55,6 +61,13 @@ impl NodeCore {
     pub(crate) fn not_ready(&self) -> Option<String> {
         if self.stopping.load(Ordering::Acquire) {
             return Some("it is stopping".to_owned());
+        }
+        if self.own_store_forgotten.load(Ordering::Acquire) {
+            return Some(
+                "an operator has given its store up (`souk admin forget`), for it may hold what was deleted since: \
+                 move its data directory away and start it again, empty"
+                    .to_owned(),
+            );
         }
         self.members.not_ready()
     }
@@ -71,6 +84,29 @@ impl NodeCore {
         if let Err(cause) = renamed.and(replaced) {
             error!(%cause, "this store could not take a new identity");
         }
+    }
+
+    /// A peer says that this node's store was given up: nothing here may be served any more, nor after a restart.
+    pub(crate) fn forget_own_store(&self) {
+        if self.own_store_forgotten.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        error!(
+            "an operator has given this node's store up: move its data directory away and start it again, empty"
+        );
+        let mut batch = WriteBatch::new();
+        batch.put(
+            Keyspace::Meta,
+            keys::META_FORGOTTEN,
+            "given up by an operator",
+        );
+        let commit = self.store.submit(batch);
+        tokio::spawn(async move {
+            if let Err(cause) = commit.await {
+                // Its peers will tell it again.
+                error!(%cause, "that this store was given up could not be written down");
+            }
+        });
     }
 
     /// The bucket of that name; looks it up in the cluster when this node has not seen it.
@@ -98,6 +134,16 @@ impl NodeCore {
         sort_key: &[u8],
     ) -> RecordPlace {
         RecordPlace::new(self.cluster.layout(), bucket, partition_key, sort_key)
+    }
+
+    /// Where a stored record belongs; `None` when its bucket is not known here.
+    pub(crate) fn place_of(&self, store_key: &[u8]) -> Option<RecordPlace> {
+        let bucket = keys::bucket_of_record(store_key)?;
+        let bucket = self.cluster.catalogue.by_id(bucket)?;
+        let partition_key = keys::partition_key_of_record(store_key)?;
+        let (_, sort_key) = keys::split_record(store_key)?;
+        let partition_key = bytes::Bytes::copy_from_slice(partition_key);
+        Some(self.record_place(bucket, partition_key, sort_key))
     }
 
     /// Where a register group lives, and who votes on it.

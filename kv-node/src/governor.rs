@@ -40,6 +40,8 @@ pub(crate) enum Job {
     AntiEntropy,
     /// Reads the node's own data to see whether it is sound.
     Scrub,
+    /// Looks for tombstones and erases them.
+    Collection,
 }
 
 impl Job {
@@ -52,6 +54,7 @@ impl Job {
             Self::ReadRepair => "read-repair",
             Self::AntiEntropy => "anti-entropy",
             Self::Scrub => "scrub",
+            Self::Collection => "collection",
         }
     }
 }

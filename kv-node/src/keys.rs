@@ -40,6 +40,12 @@ pub(crate) const META_TAUGHT: &[u8] = b"taught/";
 pub(crate) const META_PULSE: &[u8] = b"pulse";
 /// What the notes of other stores' counts begin with.
 pub(crate) const META_PULSES: &[u8] = b"pulse-of/";
+/// The last round of collection that this node took part in; written to have all before it synced.
+pub(crate) const META_COLLECTED: &[u8] = b"collected";
+/// What the keys of all erased floors begin with.
+pub(crate) const META_ERASED: &[u8] = b"erased/";
+/// Present when an operator has given this store up.
+pub(crate) const META_FORGOTTEN: &[u8] = b"forgotten";
 /// What the keys of all actors begin with.
 pub(crate) const META_ACTORS: &[u8] = b"actor/";
 /// Present once the Merkle trees stand for all records; the number of their format.
@@ -151,6 +157,13 @@ pub(crate) fn meta_pulse_of(member: NodeId) -> Bytes {
     key.freeze()
 }
 
+/// Under which key the floor of what a partition's vnode has erased stands in `Meta`.
+pub(crate) fn meta_erased(partition: PartitionId) -> Bytes {
+    let mut key = BytesMut::from(META_ERASED);
+    key.put_u32(partition.0);
+    key.freeze()
+}
+
 /// Under which key it stands in `Meta` that a partition was taught to this store.
 pub(crate) fn meta_taught(partition: PartitionId) -> Bytes {
     let mut key = BytesMut::from(META_TAUGHT);
@@ -253,6 +266,11 @@ pub(crate) fn split_leaf(store_key: &[u8]) -> Option<(TreeId, LeafIndex)> {
     Some((TreeId::decode(tree)?, LeafIndex::new(leaf)?))
 }
 
+/// The partition key of a record key; `None` when it is none.
+pub(crate) fn partition_key_of_record(store_key: &[u8]) -> Option<&[u8]> {
+    split_record(store_key).map(|(prefix, _)| &prefix[FIXED_BYTES..])
+}
+
 /// The first key behind every key that begins with `prefix`; `None` when there is none.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
     let keep = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
@@ -282,6 +300,8 @@ mod tests {
         assert_eq!(partition_of_record(&key), Some(PartitionId(513)));
         assert!(key.starts_with(&partition_prefix(PartitionId(513))));
         assert_eq!(GroupKey::from_record_prefix(&key), Some(group("cart-9")));
+        assert_eq!(bucket_of_record(&key), Some(BucketId(7)));
+        assert_eq!(partition_key_of_record(&key), Some(&b"cart-9"[..]));
     }
 
     #[test]

@@ -48,6 +48,7 @@ mod register;
 mod scrub;
 mod siblings;
 mod system;
+mod tombstone;
 
 pub use clock::{Environment, SystemClock, WallClock};
 pub use identity::IdentityError;

@@ -16,7 +16,10 @@
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use parking_lot::{Mutex, RwLock};
-use souk_kv_core::causality::{ActorId, CounterLease, Dot};
+use souk_kv_core::{
+    causality::{ActorId, CounterLease, Dot, Record, Stamp},
+    tombstone::ErasedFloor,
+};
 use souk_kv_storage::{Keyspace, Recovery, Scan, StorageError, Store, WriteBatch};
 use souk_ring::PartitionId;
 use tracing::{error, info, warn};
@@ -36,6 +39,8 @@ pub(crate) struct Mint {
     /// One for each vnode of this node; `None` while it is retired and has no successor.
     actors: RwLock<BTreeMap<PartitionId, Option<ActorId>>>,
     replacing: tokio::sync::Mutex<()>,
+    /// What each vnode still knows of the records that it has erased.
+    erased: Mutex<BTreeMap<PartitionId, ErasedFloor>>,
     /// Names the loose dots of writes for which this node only stands in; new at every start.
     visitor: ActorId,
 }
@@ -103,6 +108,7 @@ impl Mint {
             store.commit(batch).await?;
         }
         let mint = Self {
+            erased: Mutex::new(read_floors(&store)?),
             lease: Mutex::new(CounterLease::after_unclean_stop(leased, LEASE_BLOCK)),
             extending: tokio::sync::Mutex::new(()),
             actors: RwLock::new(actors),
@@ -134,9 +140,15 @@ impl Mint {
 
     /// A fresh dot of that actor.
     pub(crate) async fn dot(&self, actor: ActorId) -> Result<Dot, StorageError> {
+        let counter = self.counter().await?;
+        Ok(Dot { actor, counter })
+    }
+
+    /// A number greater than all that were drawn here before, over restarts too, from the same lease as the dots.
+    pub(crate) async fn counter(&self) -> Result<u64, StorageError> {
         loop {
             if let Ok(counter) = self.lease.lock().issue() {
-                return Ok(Dot { actor, counter });
+                return Ok(counter);
             }
             self.extend().await?;
         }
@@ -145,6 +157,37 @@ impl Mint {
     /// A fresh dot for a write that this node only stands in for.
     pub(crate) async fn visitor_dot(&self) -> Result<Dot, StorageError> {
         self.dot(self.visitor).await
+    }
+
+    /// What the vnode of a partition still knows of the records that it has erased; `None` when it has erased none.
+    pub(crate) fn erased_floor(&self, partition: PartitionId) -> Option<ErasedFloor> {
+        self.erased.lock().get(&partition).copied()
+    }
+
+    /// Notes that the vnode erases a record, in a batch that `submit` hands to the disk. Floors reach the disk in the
+    /// order in which they rise.
+    pub(crate) fn note_erased<T>(
+        &self,
+        partition: PartitionId,
+        record: &Record,
+        submit: impl FnOnce(WriteBatch) -> T,
+    ) -> T {
+        let mut erased = self.erased.lock();
+        let mut batch = WriteBatch::new();
+        let actor = self.actors.read().get(&partition).copied().flatten();
+        // Without an actor there is nobody whose past could be doubted.
+        if let Some(actor) = actor {
+            let held = erased.get(&partition).copied();
+            let floor = held.unwrap_or_else(|| ErasedFloor::new(actor));
+            let floor = floor.under(actor).with(record);
+            batch.put(
+                Keyspace::Meta,
+                keys::meta_erased(partition),
+                floor_to_bytes(floor),
+            );
+            erased.insert(partition, floor);
+        }
+        submit(batch)
     }
 
     /// Whether a dot of one of our actors, met elsewhere, can have come from here.
@@ -246,6 +289,52 @@ fn read_lease(store: &Store) -> Result<Option<u64>, StorageError> {
     Ok(leased
         .and_then(|bytes| bytes.as_ref().try_into().ok())
         .map(u64::from_be_bytes))
+}
+
+/// Actor, counter, stamp: 16, 8 and 8 bytes.
+fn floor_to_bytes(floor: ErasedFloor) -> Vec<u8> {
+    let (counter, stamp) = (
+        floor.counter.to_be_bytes(),
+        floor.stamp.to_bits().to_be_bytes(),
+    );
+    [&floor.actor.as_bytes()[..], &counter, &stamp].concat()
+}
+
+fn floor_from_bytes(bytes: &[u8]) -> Option<ErasedFloor> {
+    let (actor, rest) = bytes.split_first_chunk::<16>()?;
+    let (counter, rest) = rest.split_first_chunk::<8>()?;
+    Some(ErasedFloor {
+        actor: ActorId::from_bytes(*actor),
+        counter: u64::from_be_bytes(*counter),
+        stamp: Stamp::from_bits(u64::from_be_bytes(rest.try_into().ok()?)),
+    })
+}
+
+/// A damaged floor counts as missing: the vnode then takes a new actor where it need not.
+fn read_floors(store: &Store) -> Result<BTreeMap<PartitionId, ErasedFloor>, StorageError> {
+    let mut floors = BTreeMap::new();
+    let mut scan = Scan::prefix(Keyspace::Meta, keys::META_ERASED);
+    loop {
+        let page = store.scan(&scan)?;
+        for row in &page.rows {
+            let partition = row.key.strip_prefix(keys::META_ERASED);
+            let partition = partition.and_then(|number| number.try_into().ok());
+            let floor = row
+                .value
+                .as_ref()
+                .ok()
+                .and_then(|bytes| floor_from_bytes(bytes));
+            if let (Some(partition), Some(floor)) = (partition, floor) {
+                floors.insert(PartitionId(u32::from_be_bytes(partition)), floor);
+            }
+        }
+        match page.rows.last() {
+            Some(last) if page.more => {
+                scan = Scan::prefix(Keyspace::Meta, keys::META_ERASED).after(&last.key);
+            }
+            _ => return Ok(floors),
+        }
+    }
 }
 
 /// What is damaged counts as missing: new names need nothing of the old ones.

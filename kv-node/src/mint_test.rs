@@ -1,5 +1,6 @@
 //! What becomes of actors over stops of every kind.
 
+use souk_kv_core::causality::{MergeMode, Mint as MintKind};
 use souk_kv_storage::{MemoryDisk, StoreOptions};
 
 use super::*;
@@ -164,4 +165,28 @@ async fn a_lost_lease_is_no_clean_start() {
     }
     check(None).await;
     check(Some(b"odd")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_erased_is_known_over_a_restart() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk);
+    let minting = mint(&store).await;
+    let own = actor(&minting, PARTITION).await;
+    assert_eq!(minting.erased_floor(PARTITION), None);
+    let mut erased = Record::default();
+    let dot = minting.dot(own).await.expect("it is leased");
+    erased
+        .bury(MergeMode::Siblings, dot, MintKind::Vector, 5)
+        .expect("the dot is fresh");
+    let commit = minting.note_erased(PARTITION, &erased, |floor| store.submit(floor));
+    commit.await.expect("the disk takes it");
+    let floor = minting.erased_floor(PARTITION).expect("it was noted");
+    assert!(floor.explains(own, dot.counter) && !floor.explains(own, dot.counter + 1));
+    drop(minting);
+    store.close().await.expect("it closes");
+    let store = open(&disk);
+    let again = mint(&store).await;
+    assert_eq!(again.erased_floor(PARTITION), Some(floor));
+    assert_eq!(again.erased_floor(OTHER), None);
 }

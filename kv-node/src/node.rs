@@ -11,12 +11,14 @@ use std::{
     time::Duration,
 };
 
-use souk_kv_core::overload::Admission;
+use souk_kv_core::{overload::Admission, tombstone::Generation};
 use souk_kv_proto::{
     DESCRIPTORS, admin::admin_server::AdminServer, kv::kv_server::KvServer,
     peer::peer_server::PeerServer,
 };
-use souk_kv_storage::{Bounds, EngineKind, MemoryDisk, StorageError, Store, StoreOptions};
+use souk_kv_storage::{
+    Bounds, EngineKind, Keyspace, MemoryDisk, StorageError, Store, StoreOptions,
+};
 use souk_ring::{Layout, LayoutError, MemberSpec, Name, PartitionCount, ReplicasN, Weight};
 use tokio::{
     net::{TcpListener, lookup_host},
@@ -42,6 +44,7 @@ use crate::{
     hint::{Handoff, HintSpace, handoff_loop, reroute_loop},
     http,
     identity::{Identity, IdentityError, addresses_of},
+    keys,
     members::{Fence, Members, care_for_store, count_pulse, found},
     mint::Mint,
     peer::{FRAME_DECODE_BYTES_MAX, LinkOptions, PeerService, Peers},
@@ -49,6 +52,7 @@ use crate::{
     scrub::{Mender, Scrubber, scrub_loop},
     siblings::{Coordinator, Records},
     system::SystemGroup,
+    tombstone::{Gate, InFlight, Tombstones, collect_loop},
 };
 
 /// How long open streams may take to end after the ports were closed.
@@ -344,6 +348,10 @@ impl Node {
             Arc::clone(&core.records),
             self.draining.clone(),
         )));
+        self.servers.push(tokio::spawn(collect_loop(
+            Arc::clone(core),
+            self.draining.clone(),
+        )));
         let (governor, draining) = (Arc::clone(&core.governor), self.draining.clone());
         self.servers
             .push(tokio::spawn(async move { governor.run(draining).await }));
@@ -404,6 +412,7 @@ impl Parts<'_> {
             layout,
             environment,
         } = self;
+        let own_store_forgotten = store.get(Keyspace::Meta, keys::META_FORGOTTEN)?.is_some();
         let limits = Arc::new(config.limits.clone());
         let governor = Arc::new(Governor::new(limits.foreground_p99_target));
         let guards = Arc::new(KeyGuards::new());
@@ -428,6 +437,7 @@ impl Parts<'_> {
             Arc::clone(&layout),
             catalogue,
             HealthBoard::new(&config.failure_detection),
+            Arc::new(InFlight::new(Generation(mint.counter().await?))),
             peers,
         ));
         let forest = Arc::new(Forest::open(store.clone(), layout.partition_count()).await?);
@@ -476,10 +486,12 @@ impl Parts<'_> {
             tasks.clone(),
             draining.clone(),
         );
+        let tombstones = Arc::new(Tombstones::default());
         let walker = Arc::new(Walker::new(
             store.clone(),
             Arc::clone(&forest),
             Arc::clone(&governor),
+            Arc::clone(&tombstones),
         ));
         let mender = Arc::new(Mender::new(
             Arc::clone(&cluster),
@@ -523,7 +535,10 @@ impl Parts<'_> {
             limits,
             governor,
             admission: Admission::new(OPERATIONS_IN_WORK_MAX, BYTES_IN_WORK_MAX),
+            gate: Gate::new(),
+            tombstones,
             stopping: AtomicBool::new(false),
+            own_store_forgotten: AtomicBool::new(own_store_forgotten),
         }))
     }
 }

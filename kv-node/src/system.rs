@@ -1,9 +1,9 @@
-//! The cluster's own register group: which buckets there are.
+//! The cluster's own register group: which buckets there are, and which stores operators have given up.
 //!
 //! All members vote on it, whatever the layout says of partitions. Every node keeps what it has seen
 //! (`crate::cluster::Catalogue`); heartbeats tell who has seen more, and the other pulls.
 //!
-//! Shape: one row per bucket, and one that counts the changes. Both change in one transaction.
+//! Shape: one row per bucket or store, and one that counts the changes. Both change in one transaction.
 
 use std::sync::Arc;
 
@@ -16,7 +16,10 @@ use souk_kv_core::{
         Version, Write,
     },
 };
-use souk_kv_proto::{kv::BucketConfig, store};
+use souk_kv_proto::{
+    kv::BucketConfig,
+    store::{self, ForgottenStore},
+};
 use souk_ring::PartitionId;
 use tokio::time::Instant;
 use tracing::info;
@@ -32,6 +35,9 @@ use crate::{
 const BUCKETS_MAX: usize = 1000;
 const COUNTER_ROW: &[u8] = b"";
 const BUCKET_ROW: &[u8] = b"b/";
+const FORGOTTEN_ROW: &[u8] = b"f/";
+/// Stores given up in one cluster.
+const FORGOTTEN_MAX: usize = 1000;
 /// Two operators at once cost each other a try.
 const TRIES: usize = 8;
 
@@ -47,6 +53,7 @@ struct Snapshot {
     counter: u64,
     counter_version: Option<Version>,
     buckets: Vec<BucketConfig>,
+    forgotten: Vec<ForgottenStore>,
 }
 
 impl SystemGroup {
@@ -115,11 +122,48 @@ impl SystemGroup {
                 id,
                 ..wanted.clone()
             };
-            if self.insert(&snapshot, &made, deadline).await? {
+            let row = [BUCKET_ROW, made.name.as_bytes()].concat();
+            if self
+                .insert(&snapshot, &row, made.encode_to_vec(), deadline)
+                .await?
+            {
                 info!(bucket = made.name, id, "bucket created");
                 // It is created whatever becomes of this; heartbeats bring the news as well.
                 self.refresh(deadline).await.ok();
                 return Ok((made, true));
+            }
+        }
+        Err(RequestError::Contention {
+            outcome: souk_kv_core::outcome::Outcome::NotApplied,
+        })
+    }
+
+    /// Gives a member's store up; false when it had been before.
+    pub(crate) async fn forget(
+        &self,
+        store: &ForgottenStore,
+        deadline: Instant,
+    ) -> Result<bool, RequestError> {
+        for _ in 0..TRIES {
+            let snapshot = self.snapshot(deadline).await?;
+            if snapshot.forgotten.contains(store) {
+                self.remember(snapshot).await?;
+                return Ok(false);
+            }
+            if snapshot.forgotten.len() >= FORGOTTEN_MAX {
+                return Err(RequestError::Invalid(format!(
+                    "the cluster has given up {FORGOTTEN_MAX} stores, which is the most it remembers"
+                )));
+            }
+            let row = [FORGOTTEN_ROW, &store.store_id].concat();
+            if self
+                .insert(&snapshot, &row, store.encode_to_vec(), deadline)
+                .await?
+            {
+                info!(node = store.node_id, "a store was given up");
+                // It is given up whatever becomes of this; heartbeats bring the news as well.
+                self.refresh(deadline).await.ok();
+                return Ok(true);
             }
         }
         Err(RequestError::Contention {
@@ -137,6 +181,7 @@ impl SystemGroup {
         let catalogue = store::Catalogue {
             version: snapshot.counter,
             buckets: snapshot.buckets,
+            forgotten: snapshot.forgotten,
         };
         Ok(self.cluster.catalogue.update(catalogue).await?)
     }
@@ -145,7 +190,7 @@ impl SystemGroup {
         let query = RowsQuery {
             start: Bytes::new(),
             end: None,
-            limit: BUCKETS_MAX + 1,
+            limit: BUCKETS_MAX + FORGOTTEN_MAX + 1,
             reverse: false,
         };
         let page = self.registers.scan(&self.place(), &query, deadline).await?;
@@ -153,11 +198,15 @@ impl SystemGroup {
             counter: 0,
             counter_version: None,
             buckets: Vec::new(),
+            forgotten: Vec::new(),
         };
         for (key, row) in page.rows {
             if key == COUNTER_ROW {
                 snapshot.counter_version = Some(row.version);
                 snapshot.counter = counter(&row)?;
+            } else if let (true, Some(cell)) = (key.starts_with(FORGOTTEN_ROW), &row.cell) {
+                let store = ForgottenStore::decode(cell.bytes.clone()).map_err(damaged)?;
+                snapshot.forgotten.push(store);
             } else if let Some(cell) = &row.cell {
                 let bucket = BucketConfig::decode(cell.bytes.clone()).map_err(damaged)?;
                 snapshot.buckets.push(bucket);
@@ -170,7 +219,8 @@ impl SystemGroup {
     async fn insert(
         &self,
         snapshot: &Snapshot,
-        bucket: &BucketConfig,
+        row: &[u8],
+        bytes: Vec<u8>,
         deadline: Instant,
     ) -> Result<bool, RequestError> {
         let counter = (snapshot.counter + 1).to_be_bytes().to_vec();
@@ -183,9 +233,9 @@ impl SystemGroup {
                 write: Some(Write::Put(cell(counter))),
             },
             RowOperation {
-                key: RowKey::user(&[BUCKET_ROW, bucket.name.as_bytes()].concat()),
+                key: RowKey::user(row),
                 condition: Condition::Absent,
-                write: Some(Write::Put(cell(bucket.encode_to_vec()))),
+                write: Some(Write::Put(cell(bytes))),
             },
         ];
         // No memory is needed: after an unknown outcome the name itself tells whether it was applied.

@@ -1,6 +1,7 @@
 //! `souk admin`: what operators ask of a cluster.
 
 mod bucket;
+mod collection;
 mod hints;
 mod recover;
 mod show_cluster;
@@ -37,6 +38,14 @@ pub(crate) enum AdminCommand {
   souk admin hints deliver-now --node n1
   souk admin hints drop --target n3 --accept-data-loss")]
     Hints(HintsArgs),
+    /// Show the deletes on their way out, and which nodes hold them up.
+    #[command(after_help = "Example:
+  souk admin tombstones
+  souk admin tombstones --collect --json | jq '.[].waiting_for'")]
+    Tombstones(collection::TombstonesArgs),
+    /// Give up the store of a node that will not come back: it may only rejoin empty.
+    #[command(after_help = "Example:\n  souk admin forget n3 --accept-data-loss")]
+    Forget(collection::ForgetArgs),
     /// Look into register groups.
     #[command(subcommand)]
     Register(RegisterCommand),
@@ -152,6 +161,8 @@ pub(crate) async fn run(command: AdminCommand, cluster: &ClusterArgs) -> Result<
         AdminCommand::Bucket(command) => bucket::run(command, cluster).await,
         AdminCommand::Endpoints(args) => show_cluster::endpoints(args, cluster).await,
         AdminCommand::Hints(args) => hints::run(args, cluster).await,
+        AdminCommand::Tombstones(args) => collection::tombstones(args, cluster).await,
+        AdminCommand::Forget(args) => collection::forget(args, cluster).await,
         AdminCommand::Register(RegisterCommand::Show(args)) => {
             show_cluster::register(args, cluster).await
         }

@@ -9,7 +9,7 @@
 //! Invariants: 1. canonical: no zero counters in the vector, no loose dot that the vector covers.
 //! 2. a loose dot never implies lower counters, and is never folded into the vector for being the next number:
 //! counters are per actor, so under one key a gap is no proof of anything.
-//! Not here: folding loose dots under the proof of tombstone collection.
+//! Not here: the proof under which loose dots may be folded (`crate::tombstone`).
 
 use std::fmt;
 
@@ -104,6 +104,16 @@ impl CausalContext {
     pub fn insert_with_predecessors(&mut self, dot: Dot) {
         self.raise(dot);
         self.drop_covered();
+    }
+
+    /// Takes every loose dot for the last of a whole stretch: "and all earlier ones of its actor under this key".
+    ///
+    /// Only true when no dot of those actors that is missing here can still arrive, which is what a round of
+    /// `crate::tombstone` proves.
+    pub fn fold_loose(&mut self) {
+        for dot in std::mem::take(&mut self.loose) {
+            self.raise(dot);
+        }
     }
 
     /// Remembers the date of a write seen.
@@ -259,6 +269,23 @@ mod tests {
             expected.insert(dot(actor, counter));
             prop_assert_eq!(seen(&after), expected);
         }
+    }
+
+    #[test]
+    fn folding_takes_the_stretch_for_seen() {
+        let mut context = CausalContext::from_parts(
+            [(dot(1, 0).actor, 2)],
+            [dot(1, 4), dot(2, 3), dot(2, 7)],
+            Stamp::from_bits(5),
+        );
+        let before = context.clone();
+        context.fold_loose();
+        assert!(context.loose().is_empty() && context.dominates(&before));
+        let stretches: Vec<_> = context.vector().map(|(_, counter)| counter).collect();
+        assert_eq!(stretches, [4, 7]);
+        assert_eq!(context.newest_stamp(), before.newest_stamp());
+        // Replicas that have not folded yet agree as soon as they merge.
+        assert_eq!(merged(&before, &context), context);
     }
 
     #[test]

@@ -40,8 +40,8 @@
 //! Invariants: 1. a dot names one write, ever. 2. merging is commutative, associative and idempotent.
 //! 3. a sibling vanishes only because a write that had seen it took its place, or because another sibling
 //! of the same request stays.
-//! Not here: collecting tombstones, which needs a proof from every member; how many copies are enough
-//! (`crate::quorum`).
+//! Not here: collecting tombstones, which needs a proof from every member (`crate::tombstone`); how many copies
+//! are enough (`crate::quorum`).
 
 mod content_type;
 mod context;

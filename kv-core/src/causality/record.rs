@@ -357,6 +357,39 @@ impl Record {
         hasher.finish()
     }
 
+    /// Deletes everything that is held here, in the name of nobody: for values past their deadline.
+    ///
+    /// The tombstone is dated right after what it replaces, not by a clock, so that in
+    /// [`MergeMode::LastWriterWins`] a value written meanwhile elsewhere is newer than it.
+    ///
+    /// # Errors
+    /// As for [`Record::put`].
+    pub fn bury(
+        &mut self,
+        mode: MergeMode,
+        dot: Dot,
+        mint: Mint,
+        now_ms: u64,
+    ) -> Result<PutEffect, PutError> {
+        let observed = self.context.clone();
+        let nobody = RequestId {
+            client: [0; 16],
+            sequence: 0,
+        };
+        let write = NewWrite {
+            request: nobody,
+            stamp: Stamp::next(0, self.stamp_floor(&observed)),
+            expires_unix_ms: None,
+            value: None,
+        };
+        self.put(mode, &observed, dot, mint, write, now_ms)
+    }
+
+    /// Folds the loose dots; see [`CausalContext::fold_loose`] for when that is true.
+    pub fn fold_loose(&mut self) {
+        self.context.fold_loose();
+    }
+
     /// Drops remembered requests that were superseded before `unix_ms`: now less `request_memory`.
     pub fn forget_requests_before(&mut self, unix_ms: u64) {
         self.superseded.forget_before(unix_ms);

@@ -36,6 +36,7 @@ use crate::{
     governor::Job,
     keys::{BucketId, TreeId},
     peer::PeerError,
+    tombstone::Work,
 };
 
 /// Vnodes compared at once.
@@ -269,12 +270,14 @@ impl Round<'_> {
 
     /// Fetches, merges and sends some records.
     async fn move_lot(&mut self, moves: &[KeyMove]) -> Result<(), RoundError> {
+        // Entered before anything is read: what is read may be collected before it arrives.
+        let work = self.parts.cluster.in_flight.enter();
         let wanted: Vec<Bytes> = moves
             .iter()
             .filter(|step| matches!(step.kind, MoveKind::Fetch | MoveKind::Exchange))
             .map(|step| step.key.clone())
             .collect();
-        self.fetch(wanted).await?;
+        self.fetch(wanted, &work).await?;
         let mut lot = Vec::new();
         let mut lot_bytes = 0;
         for step in moves {
@@ -302,6 +305,8 @@ impl Round<'_> {
             lot.push(WriteRecord {
                 store_key: step.key.clone(),
                 record,
+                generation: work.generation(),
+                origin: None,
             });
         }
         if lot.is_empty() {
@@ -310,7 +315,7 @@ impl Round<'_> {
         self.push(lot).await
     }
 
-    async fn fetch(&mut self, mut keys: Vec<Bytes>) -> Result<(), RoundError> {
+    async fn fetch(&mut self, mut keys: Vec<Bytes>, work: &Work) -> Result<(), RoundError> {
         while !keys.is_empty() {
             let ask = ReadRecords {
                 store_keys: keys.clone(),
@@ -333,6 +338,8 @@ impl Round<'_> {
                     store_key,
                     // A copy: the message that it came in is larger.
                     record: Bytes::copy_from_slice(&record),
+                    generation: work.generation(),
+                    origin: None,
                 })
                 .collect();
             self.tally.keys_fetched += arrived.len() as u64;

@@ -48,7 +48,7 @@ impl Bench {
         let governor = Arc::new(Governor::new(std::time::Duration::from_millis(25)));
         Self {
             disk,
-            walker: Walker::new(store.clone(), Arc::clone(&forest), governor),
+            walker: Walker::new(store.clone(), Arc::clone(&forest), governor, Arc::default()),
             store,
             forest,
             counter: 0,

@@ -18,6 +18,7 @@ use super::forest::{Counted, Forest, Held, LeafPlace};
 use crate::{
     governor::{Governor, Job},
     keys::{TreeId, partition_prefix, prefix_end, tree_of_record},
+    tombstone::Tombstones,
 };
 
 /// Rows read between two questions to the governor.
@@ -32,6 +33,7 @@ pub(crate) struct Walker {
     store: Store,
     forest: Arc<Forest>,
     governor: Arc<Governor>,
+    tombstones: Arc<Tombstones>,
     /// One walk at a time: each of them may note down touched leaves.
     turn: tokio::sync::Mutex<()>,
 }
@@ -60,11 +62,17 @@ pub(super) struct KeyPage {
 }
 
 impl Walker {
-    pub(crate) fn new(store: Store, forest: Arc<Forest>, governor: Arc<Governor>) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        forest: Arc<Forest>,
+        governor: Arc<Governor>,
+        tombstones: Arc<Tombstones>,
+    ) -> Self {
         Self {
             store,
             forest,
             governor,
+            tombstones,
             turn: tokio::sync::Mutex::new(()),
         }
     }
@@ -164,7 +172,7 @@ impl Walker {
                         ..KeyPage::default()
                     };
                     for row in &page.rows {
-                        list_row(row, leaves, &mut keys);
+                        self.list_row(row, leaves, &mut keys);
                     }
                     return Ok(keys);
                 }
@@ -175,6 +183,26 @@ impl Walker {
                 Err(cause) => return Err(cause),
             }
         }
+    }
+
+    fn list_row(&self, row: &ScanRow, leaves: &BTreeSet<LeafIndex>, keys: &mut KeyPage) {
+        if !leaves.contains(&KeyHash::of(&row.key).leaf()) {
+            return;
+        }
+        let causal_hash = match held(row) {
+            Held::Nothing => return,
+            Held::Record(causal_hash) => Some(causal_hash),
+            Held::Unknown => {
+                keys.damaged.push(row.key.clone());
+                None
+            }
+        };
+        let is_marked = |hash| self.tombstones.is_marked(&row.key, hash);
+        keys.states.push(KeyState {
+            key: row.key.clone(),
+            causal_hash,
+            is_collecting: causal_hash.is_some_and(is_marked),
+        });
     }
 }
 
@@ -219,23 +247,4 @@ fn count(row: &ScanRow, counted: &mut Counted, report: &mut VnodeReport) {
             counted.unreadable.insert(place);
         }
     }
-}
-
-fn list_row(row: &ScanRow, leaves: &BTreeSet<LeafIndex>, keys: &mut KeyPage) {
-    if !leaves.contains(&KeyHash::of(&row.key).leaf()) {
-        return;
-    }
-    let causal_hash = match held(row) {
-        Held::Nothing => return,
-        Held::Record(causal_hash) => Some(causal_hash),
-        Held::Unknown => {
-            keys.damaged.push(row.key.clone());
-            None
-        }
-    };
-    keys.states.push(KeyState {
-        key: row.key.clone(),
-        causal_hash,
-        is_collecting: false,
-    });
 }

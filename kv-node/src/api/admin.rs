@@ -7,13 +7,16 @@ use souk_kv_core::{membership::Health, register::Ballot};
 use souk_kv_proto::{
     admin::{
         AcceptorState, CreateBucketRequest, CreateBucketResponse, EndpointsRequest,
-        EndpointsResponse, HintsRequest, HintsResponse, ListBucketsRequest, ListBucketsResponse,
-        NodeStatus, RegisterRecoverRequest, RegisterRecoverResponse, RegisterShowRequest,
-        RegisterShowResponse, RepairProgress, RepairRequest, ScrubProgress, ScrubRequest,
-        StatusRequest, StatusResponse, SteerHintsRequest, SteerHintsResponse, admin_server::Admin,
+        EndpointsResponse, ForgetRequest, ForgetResponse, HintsRequest, HintsResponse,
+        ListBucketsRequest, ListBucketsResponse, NodeStatus, RegisterRecoverRequest,
+        RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse, RepairProgress,
+        RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
+        SteerHintsRequest, SteerHintsResponse, TombstonesRequest, TombstonesResponse,
+        TombstonesWait, admin_server::Admin,
     },
     convert::register::header_from_wire,
     peer::{ReadHeader, peer_message::Body},
+    store::ForgottenStore,
 };
 use souk_ring::{Layout, Member, NodeId, Standing, token_of};
 use tokio::time::Instant;
@@ -144,6 +147,31 @@ impl AdminService {
                 ..Default::default()
             },
         }
+    }
+
+    /// The store of a member, if it can be given up.
+    fn store_to_forget(&self, name: &str) -> Result<ForgottenStore, RequestError> {
+        let core = &self.core;
+        let layout = core.cluster.layout();
+        let Some(member) = layout.member_named(name) else {
+            return Err(RequestError::Invalid(format!(
+                "there is no node `{name}` in the layout"
+            )));
+        };
+        if member.id == core.cluster.node || core.cluster.is_up(member.id) {
+            return Err(RequestError::Invalid(format!(
+                "node `{name}` is up: only an absent node can be given up, stop it first"
+            )));
+        }
+        let store = layout.store_of(member.id).ok_or_else(|| {
+            RequestError::Invalid(format!(
+                "node `{name}` has not shown its store yet: start all nodes of cluster.toml once"
+            ))
+        })?;
+        Ok(ForgottenStore {
+            node_id: member.id.0,
+            store_id: bytes::Bytes::copy_from_slice(&store.0),
+        })
     }
 
     async fn group(&self, bucket: &str, partition_key: &[u8]) -> Result<GroupPlace, RequestError> {
@@ -332,6 +360,50 @@ impl Admin for AdminService {
     ) -> Result<Response<SteerHintsResponse>, Status> {
         let answer = hints::steer(&self.core, request.get_ref()).await;
         Ok(Response::new(answer.map_err(status)?))
+    }
+
+    async fn tombstones(
+        &self,
+        request: Request<TombstonesRequest>,
+    ) -> Result<Response<TombstonesResponse>, Status> {
+        if request.into_inner().collect_now {
+            self.core.tombstones.want_walk();
+        }
+        let layout = self.core.cluster.layout();
+        let state = self.core.tombstones.state();
+        let waiting_for = state.waiting_for.into_iter();
+        Ok(Response::new(TombstonesResponse {
+            node: self.core.name.clone(),
+            walks: state.walks,
+            tombstones_count: state.tombstones,
+            ripening_count: state.ripening,
+            different_count: state.different,
+            erased_count: state.erased,
+            folded_count: state.folded,
+            expired_count: state.expired,
+            waiting_for: waiting_for
+                .map(|(node, why)| TombstonesWait {
+                    node: name_of(&layout, node),
+                    why,
+                })
+                .collect(),
+        }))
+    }
+
+    async fn forget(
+        &self,
+        request: Request<ForgetRequest>,
+    ) -> Result<Response<ForgetResponse>, Status> {
+        self.ready()?;
+        let name = request.into_inner().node;
+        let store = self.store_to_forget(&name).map_err(status)?;
+        let deadline = Instant::now() + TIMEOUT;
+        let forgotten = self.core.system.forget(&store, deadline).await;
+        let store_id = store.store_id.iter().map(|byte| format!("{byte:02x}"));
+        Ok(Response::new(ForgetResponse {
+            store_id: store_id.collect(),
+            forgotten: forgotten.map_err(status)?,
+        }))
     }
 
     async fn register_show(

@@ -105,6 +105,7 @@ fn summaries(core: &NodeCore) -> Vec<HintSummary> {
         let state = match member {
             _ if steering.is_paused(target) => "paused",
             None => "rerouting",
+            Some(_) if core.cluster.is_forgotten(target) => "rerouting",
             Some(_) if core.cluster.is_up(target) => "delivering",
             Some(_) => "waiting",
         };

@@ -1,4 +1,4 @@
-//! Which buckets there are, and how each behaves.
+//! Which buckets there are, and how each behaves; and which stores operators have given up.
 //!
 //! The truth is a register group of all members (`crate::system`); this is what the node has seen of
 //! it, kept on disk so that a node cut off from everybody still serves its carts. A bucket never
@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use prost::Message;
 use souk_kv_core::{causality::MergeMode, quorum::Quorums};
 use souk_kv_proto::{
@@ -14,7 +15,7 @@ use souk_kv_proto::{
     store,
 };
 use souk_kv_storage::{Keyspace, StorageError, Store, WriteBatch};
-use souk_ring::ReplicasN;
+use souk_ring::{NodeId, ReplicasN};
 use tracing::warn;
 
 use super::durability::{Durabilities, INTERVAL_MS_MAX, interval};
@@ -224,6 +225,8 @@ fn check_name(name: &str) -> Result<(), RequestError> {
 struct Seen {
     version: u64,
     by_name: BTreeMap<String, Arc<Bucket>>,
+    /// Given up by operators, each with the member that it was of.
+    forgotten: BTreeMap<Bytes, NodeId>,
 }
 
 /// The buckets as last seen.
@@ -286,6 +289,11 @@ impl Catalogue {
             .cloned()
     }
 
+    /// Whether an operator has given this store up.
+    pub(crate) fn is_forgotten_store(&self, store_id: &[u8]) -> bool {
+        self.seen.load().forgotten.contains_key(store_id)
+    }
+
     pub(crate) fn to_wire(&self) -> store::Catalogue {
         let seen = self.seen.load();
         store::Catalogue {
@@ -294,6 +302,14 @@ impl Catalogue {
                 .by_name
                 .values()
                 .map(|bucket| bucket.config())
+                .collect(),
+            forgotten: seen
+                .forgotten
+                .iter()
+                .map(|(store_id, member)| store::ForgottenStore {
+                    node_id: member.0,
+                    store_id: store_id.clone(),
+                })
                 .collect(),
         }
     }
@@ -320,9 +336,15 @@ impl Catalogue {
                 Err(cause) => warn!(%cause, "a bucket of the catalogue cannot be used"),
             }
         }
+        let forgotten: BTreeMap<Bytes, NodeId> = newer
+            .forgotten
+            .iter()
+            .map(|store| (store.store_id.clone(), NodeId(store.node_id)))
+            .collect();
         let seen = Arc::new(Seen {
             version: newer.version,
             by_name,
+            forgotten,
         });
         self.seen.rcu(|current| {
             if current.version < seen.version {

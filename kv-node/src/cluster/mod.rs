@@ -24,6 +24,7 @@ pub(crate) use health::{Detour, HealthBoard};
 use crate::{
     clock::Environment,
     peer::{PeerError, Peers},
+    tombstone::InFlight,
 };
 
 const CATALOGUE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,6 +36,8 @@ pub(crate) struct Cluster {
     pub(crate) environment: Environment,
     pub(crate) catalogue: Catalogue,
     pub(crate) health: HealthBoard,
+    /// Work that sends records.
+    pub(crate) in_flight: Arc<InFlight>,
     layout: ArcSwap<Layout>,
     peers: Peers,
 }
@@ -46,6 +49,7 @@ impl Cluster {
         layout: Arc<Layout>,
         catalogue: Catalogue,
         health: HealthBoard,
+        in_flight: Arc<InFlight>,
         peers: Peers,
     ) -> Self {
         Self {
@@ -53,6 +57,7 @@ impl Cluster {
             environment,
             catalogue,
             health,
+            in_flight,
             layout: ArcSwap::new(layout),
             peers,
         }
@@ -74,6 +79,13 @@ impl Cluster {
         self.layout.load().is_learner(node)
     }
 
+    /// Whether a member's store was given up by an operator, and the layout names no other one yet. Nothing that such
+    /// a store sends is taken, and it is asked for nothing.
+    pub(crate) fn is_forgotten(&self, node: NodeId) -> bool {
+        let store = self.layout.load().store_of(node);
+        store.is_some_and(|store| self.catalogue.is_forgotten_store(&store.0))
+    }
+
     pub(crate) fn peers(&self) -> &Peers {
         &self.peers
     }
@@ -82,6 +94,8 @@ impl Cluster {
     pub(crate) fn health_of(&self, node: NodeId) -> Health {
         if node == self.node {
             Health::Healthy
+        } else if self.is_forgotten(node) {
+            Health::Suspect
         } else {
             self.health.of(node)
         }
@@ -99,6 +113,9 @@ impl Cluster {
         body: Body,
         deadline: Instant,
     ) -> Result<Body, PeerError> {
+        if self.is_forgotten(node) {
+            return Err(PeerError::NotConnected);
+        }
         self.peers.call_in_bulk(node, body, deadline).await
     }
 
@@ -109,6 +126,9 @@ impl Cluster {
         body: Body,
         deadline: Instant,
     ) -> Result<Body, PeerError> {
+        if self.is_forgotten(node) {
+            return Err(PeerError::NotConnected);
+        }
         let asked = Instant::now();
         let answer = self.peers.call(node, body, deadline).await;
         match &answer {

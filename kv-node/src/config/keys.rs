@@ -350,6 +350,13 @@ pub const CLOCK_SKEW_MAX_MS: Key<Whole> = Key {
     meaning: "How far a time stamp may lie ahead of a node's own clock; stamps further ahead are refused.",
     accepts: whole("ms", 1, 60_000, 1_000),
 };
+/// `limits.tombstones_pause_ms`
+pub const TOMBSTONES_PAUSE_MS: Key<Whole> = Key {
+    section: "limits",
+    name: "tombstones_pause_ms",
+    meaning: "Pause between two walks over a node's records that look for deletes to collect; they are erased only when every member takes part.",
+    accepts: whole("ms", 100, 86_400_000, 60_000),
+};
 /// `limits.shutdown_timeout_ms`
 pub const SHUTDOWN_TIMEOUT_MS: Key<Whole> = Key {
     section: "limits",
@@ -502,6 +509,7 @@ pub static ALL: &[&dyn Documented] = &[
     &HINTS_BYTES_MAX,
     &REQUEST_MEMORY_MS,
     &CLOCK_SKEW_MAX_MS,
+    &TOMBSTONES_PAUSE_MS,
     &SHUTDOWN_TIMEOUT_MS,
     &FOREGROUND_P99_TARGET_MS,
     &HEDGED_READS_PERCENT_MAX,

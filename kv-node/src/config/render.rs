@@ -65,7 +65,7 @@ impl ClusterFile {
         ]
     }
 
-    fn limits_lines(&self) -> [Line<'_>; 10] {
+    fn limits_lines(&self) -> [Line<'_>; 11] {
         let limits = &self.limits;
         [
             (&keys::REQUEST_TIMEOUT_MS, millis(limits.request_timeout)),
@@ -81,6 +81,7 @@ impl ClusterFile {
             (&keys::HINTS_BYTES_MAX, plain(limits.hints_bytes_max)),
             (&keys::REQUEST_MEMORY_MS, millis(limits.request_memory)),
             (&keys::CLOCK_SKEW_MAX_MS, millis(limits.clock_skew_max)),
+            (&keys::TOMBSTONES_PAUSE_MS, millis(limits.tombstones_pause)),
             (&keys::SHUTDOWN_TIMEOUT_MS, millis(limits.shutdown_timeout)),
             (
                 &keys::FOREGROUND_P99_TARGET_MS,

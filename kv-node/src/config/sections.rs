@@ -64,6 +64,8 @@ pub struct Limits {
     pub request_memory: Duration,
     /// How far a stamp may lie ahead of a node's own clock.
     pub clock_skew_max: Duration,
+    /// Pause between two walks that look for deletes to collect.
+    pub tombstones_pause: Duration,
     /// How long a stopping process may take.
     pub shutdown_timeout: Duration,
     /// Within which 99 of 100 requests shall be answered; else background work slows down.
@@ -231,6 +233,7 @@ impl Limits {
             hints_bytes_max: section.whole(&keys::HINTS_BYTES_MAX).value,
             request_memory: millis(section.whole(&keys::REQUEST_MEMORY_MS)),
             clock_skew_max: millis(section.whole(&keys::CLOCK_SKEW_MAX_MS)),
+            tombstones_pause: millis(section.whole(&keys::TOMBSTONES_PAUSE_MS)),
             shutdown_timeout: millis(section.whole(&keys::SHUTDOWN_TIMEOUT_MS)),
             foreground_p99_target: millis(section.whole(&keys::FOREGROUND_P99_TARGET_MS)),
             hedged_reads_percent_max: narrow(section.whole(&keys::HEDGED_READS_PERCENT_MAX)),

@@ -174,9 +174,21 @@ fn way_to(cluster: &Cluster, target: NodeId) -> Option<Way> {
 
 async fn deliver(handoff: &Handoff, target: NodeId, way: Way, hint: StoredHint) -> bool {
     handoff.governor.pace(Job::Handoff, 1).await;
+    let work = handoff.cluster.in_flight.enter();
+    match handoff.hints.still_holds(&hint) {
+        Ok(true) => {}
+        // It was delivered, or has become more, since the page was read.
+        Ok(false) => return true,
+        Err(cause) => {
+            warn!(%cause, "a hint cannot be read");
+            return false;
+        }
+    }
     let write = WriteRecord {
         store_key: hint.key.key.clone(),
         record: hint.record.clone(),
+        generation: work.generation(),
+        origin: None,
     };
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
     let (asked, body) = match way {

@@ -1,8 +1,12 @@
-//! Gives hints for a node that was removed to the owners that took its place.
+//! Gives hints for a node that was removed, or whose store an operator gave up, to the owners that are left.
+//!
+//! Their target will never take them, and they may be the only copy of a write beside one. A hint also holds up the
+//! collection of its key.
 //!
 //! Place: one task per node; looks now and then, because removals are rare.
-//! Invariants: 1. a hint goes only after every present owner of its partition has it on disk.
-//! Not here: removing a node, which an operator decides; hints for members, however long they are away.
+//! Invariants: 1. a hint goes only after every present owner of its key has it on disk.
+//! Not here: removing a node or giving up its store, which an operator decides; hints for members, however long
+//! they are away.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,13 +14,14 @@ use bytes::Bytes;
 use futures::future::join_all;
 use metrics::counter;
 use souk_kv_proto::peer::{WriteRecord, peer_message::Body};
+use souk_kv_storage::StorageError;
 use souk_ring::NodeId;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{Handoff, space::StoredHint};
-use crate::{governor::Job, keys::partition_of_record, siblings::Records};
+use crate::{cluster::Cluster, governor::Job, keys::tree_of_record, siblings::Records};
 
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_secs(5);
@@ -25,14 +30,14 @@ const PAGE: usize = 64;
 /// How long an owner may take.
 const OWNER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reroutes hints for removed nodes, until `stop`.
+/// Reroutes hints for nodes that are gone for good, until `stop`.
 pub(crate) async fn reroute_loop(handoff: Handoff, records: Arc<Records>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = sleep(LOOK) => {}
         }
-        for target in removed(&handoff) {
+        for target in gone(&handoff) {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = reroute(&handoff, &records, target) => {}
@@ -41,13 +46,14 @@ pub(crate) async fn reroute_loop(handoff: Handoff, records: Arc<Records>, stop: 
     }
 }
 
-fn removed(handoff: &Handoff) -> Vec<NodeId> {
+fn gone(handoff: &Handoff) -> Vec<NodeId> {
     let layout = handoff.cluster.layout();
     let steering = handoff.hints.steering();
     let totals = handoff.hints.totals();
+    let is_gone = |target| layout.member(target).is_none() || handoff.cluster.is_forgotten(target);
     totals
         .into_keys()
-        .filter(|target| layout.member(*target).is_none() && !steering.is_paused(*target))
+        .filter(|target| is_gone(*target) && !steering.is_paused(*target))
         .collect()
 }
 
@@ -65,12 +71,14 @@ async fn reroute(handoff: &Handoff, records: &Records, target: NodeId) {
         };
         for hint in page.hints {
             handoff.governor.pace(Job::Handoff, 1).await;
-            if !give_to_owners(handoff, records, &hint).await {
-                continue;
+            match give_to_owners(handoff, records, &hint).await {
+                Ok(is_done) => rerouted += u64::from(is_done),
+                Err(cause) => warn!(%cause, "a rerouted hint could not be read or removed"),
             }
-            match handoff.hints.remove(&hint).await {
-                Ok(()) => rerouted += 1,
-                Err(cause) => warn!(%cause, "a rerouted hint could not be removed"),
+        }
+        for damaged in &page.damaged {
+            if let Err(cause) = handoff.hints.discard_damaged(damaged).await {
+                warn!(%cause, "a damaged hint could not be removed");
             }
         }
         place = page.next;
@@ -82,37 +90,73 @@ async fn reroute(handoff: &Handoff, records: &Records, target: NodeId) {
         counter!("souk_hints_rerouted_total").increment(rerouted);
         info!(
             target_node = target.0,
-            rerouted, "hints for a removed node went to the owners"
+            rerouted, "hints for a node that is gone went to the owners"
         );
     }
 }
 
-/// True when all owners have it. An owner that the bucket has no copy on, because it keeps fewer of them, gets one
-/// that is never asked for: harmless, and nobody has to know the bucket here.
-async fn give_to_owners(handoff: &Handoff, records: &Records, hint: &StoredHint) -> bool {
+/// True when all owners have it and it is gone from here. Nobody else gets it: whoever holds a record that is not his
+/// holds up its collection.
+async fn give_to_owners(
+    handoff: &Handoff,
+    records: &Records,
+    hint: &StoredHint,
+) -> Result<bool, StorageError> {
     let cluster = &handoff.cluster;
-    let Some(partition) = partition_of_record(&hint.key.key) else {
-        warn!("a key in the hint space is no key of a record");
-        return false;
-    };
-    let layout = cluster.layout();
-    let gifts = layout.owners(partition).iter().map(|&owner| async move {
+    let work = cluster.in_flight.enter();
+    if !handoff.hints.still_holds(hint)? {
+        return Ok(false);
+    }
+    let owners = owners_left(cluster, &hint.key.key);
+    let gifts = owners.iter().map(|&owner| {
         let (store_key, record) = (hint.key.key.clone(), hint.record.clone());
-        if owner == cluster.node {
-            let merged = records.merge(store_key, record).await;
-            return merged.map_err(|cause| cause.to_string());
-        }
-        let write = Body::WriteRecord(WriteRecord { store_key, record });
-        let deadline = Instant::now() + OWNER_TIMEOUT;
-        match cluster.call_in_bulk(owner, write, deadline).await {
-            Ok(Body::Done(_)) => Ok(()),
-            Ok(_) => Err("it answered something else".to_owned()),
-            Err(cause) => Err(cause.to_string()),
+        let generation = work.generation();
+        async move {
+            if owner == cluster.node {
+                let merged = records.merge(store_key, record).await;
+                return merged.map_err(|cause| cause.to_string());
+            }
+            let write = Body::WriteRecord(WriteRecord {
+                store_key,
+                record,
+                generation,
+                origin: None,
+            });
+            let deadline = Instant::now() + OWNER_TIMEOUT;
+            match cluster.call_in_bulk(owner, write, deadline).await {
+                Ok(Body::Done(_)) => Ok(()),
+                Ok(_) => Err("it answered something else".to_owned()),
+                Err(cause) => Err(cause.to_string()),
+            }
         }
     });
     let results = join_all(gifts).await;
     for cause in results.iter().filter_map(|result| result.as_ref().err()) {
         debug!(cause, "an owner did not take a rerouted hint");
     }
-    results.iter().all(Result::is_ok)
+    if results.is_empty() || results.iter().any(Result::is_err) {
+        return Ok(false);
+    }
+    handoff.hints.remove(hint).await?;
+    Ok(true)
+}
+
+/// Who holds a key, without the members whose store was given up; nobody when its bucket is not known here yet.
+fn owners_left(cluster: &Cluster, store_key: &[u8]) -> Vec<NodeId> {
+    let Some(tree) = tree_of_record(store_key) else {
+        warn!("a key in the hint space is no key of a record");
+        return Vec::new();
+    };
+    let layout = cluster.layout();
+    let Some(bucket) = cluster.catalogue.by_id(tree.bucket) else {
+        return Vec::new();
+    };
+    if tree.partition.0 >= layout.partition_count().get() {
+        return Vec::new();
+    }
+    let list = layout.preference_list(tree.partition);
+    let owners = list.primaries(bucket.replicas_n).iter().copied();
+    owners
+        .filter(|owner| !cluster.is_forgotten(*owner))
+        .collect()
 }

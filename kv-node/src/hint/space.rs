@@ -330,6 +330,29 @@ impl HintSpace {
         Ok(true)
     }
 
+    /// Whether a hint lies here as it was read.
+    pub(super) fn still_holds(&self, hint: &StoredHint) -> Result<bool, StorageError> {
+        let held = self.store.get(Keyspace::Hints, &hint.key.encode())?;
+        Ok(held.as_ref() == Some(&hint.record))
+    }
+
+    /// Whether any hint for a key lies here, damaged ones included.
+    pub(crate) fn holds_any(&self, store_key: &[u8]) -> Result<bool, StorageError> {
+        let targets: Vec<NodeId> = self.totals.lock().by_target.keys().copied().collect();
+        for target in targets {
+            let key = HintKey {
+                target,
+                key: Bytes::copy_from_slice(store_key),
+            };
+            match self.store.get(Keyspace::Hints, &key.encode()) {
+                Ok(None) => {}
+                Ok(Some(_)) | Err(StorageError::Corrupt { .. }) => return Ok(true),
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(false)
+    }
+
     /// Removes a delivered hint, unless something was merged into it meanwhile.
     pub(super) async fn remove(&self, delivered: &StoredHint) -> Result<(), StorageError> {
         let key = delivered.key.encode();

@@ -7,7 +7,10 @@
 //! 2. a learner is offered as full only after everything that it holds was taught. 3. fences pass at a bounded rate.
 //! Not here: changes that operators ask for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use metrics::{counter, gauge};
 use souk_ring::LayoutError;
@@ -102,6 +105,10 @@ impl Care<'_> {
 
     /// The layout names another store for this node: asks the others to take this one in, as a learner.
     async fn ask_in(&self) -> Result<(), CareError> {
+        // With a new name it would bring back what was deleted since an operator gave it up.
+        if self.core.own_store_forgotten.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let members = &self.core.members;
         for node in self.core.cluster.peers().nodes() {
             members.pull(node).await;

@@ -190,6 +190,8 @@ fn write(bytes: usize) -> Body {
     Body::WriteRecord(WriteRecord {
         store_key: Bytes::from_static(b"key"),
         record: vec![7; bytes].into(),
+        generation: 0,
+        origin: None,
     })
 }
 

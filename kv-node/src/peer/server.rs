@@ -123,6 +123,11 @@ impl<H: PeerHandler> IncomingLink<H> {
             return None;
         };
         match self.handler.greet(&hello) {
+            Ok(reply) if reply.forgotten => {
+                // It is told why, and nothing that it sends is read.
+                send(&self.answers, 0, Body::HelloReply(reply));
+                None
+            }
             Ok(reply) => {
                 send(&self.answers, 0, Body::HelloReply(reply));
                 let lane = if hello.bulk {

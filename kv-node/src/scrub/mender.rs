@@ -99,6 +99,8 @@ impl Mender {
             return Ok(Mended::NoPlace);
         };
         let needed = needed(&bucket, others.len());
+        // What the others answer may be collected before it is stored here.
+        let _work = self.cluster.in_flight.enter();
         let mut answered = 0;
         let mut merged = Record::default();
         for node in others {

@@ -26,7 +26,7 @@ use super::{
     explain::{Explanation, Told},
     request::{Coordinator, REPLICA_TIMEOUT, RecordPlace, read_quorum},
 };
-use crate::{error::RequestError, governor::Job, peer::PeerError};
+use crate::{error::RequestError, governor::Job, peer::PeerError, tombstone::Work};
 
 /// How long the answer to a read that is to be explained waits for replicas that are late.
 const EXPLAIN_WAIT: Duration = Duration::from_millis(500);
@@ -61,6 +61,7 @@ struct Replies {
     /// An answer that is given a moment later, so that it can be explained.
     held: Option<Held>,
     started: Instant,
+    work: Work,
 }
 
 struct Held {
@@ -77,6 +78,7 @@ impl Coordinator {
         deadline: Instant,
     ) -> Result<GetOutcome, RequestError> {
         let started = Instant::now();
+        let work = self.cluster.in_flight.enter();
         let request = GetRequest {
             primaries: place.primaries(),
             fallbacks: place.fallbacks(),
@@ -95,6 +97,7 @@ impl Coordinator {
             explanation: options.explain.then(|| Explanation::new(started)),
             held: None,
             started,
+            work,
         };
         let (sender, mut receiver) = oneshot::channel();
         let run = self
@@ -146,7 +149,7 @@ impl Coordinator {
                         if let Some(explanation) = &mut replies.explanation {
                             explanation.repairs(&nodes);
                         }
-                        self.repair(&place, get.merged(), &nodes);
+                        self.repair(&place, get.merged(), &nodes, &replies.work);
                     }
                 }
             }
@@ -276,12 +279,12 @@ impl Coordinator {
     fn mend_damaged(&self, place: &RecordPlace, merged: &Record, replies: &Replies) {
         let enough = usize::from(place.bucket.quorums.read_quorum());
         if !replies.damaged.is_empty() && replies.whole >= enough && !merged.is_empty() {
-            self.repair(place, merged, &replies.damaged);
+            self.repair(place, merged, &replies.damaged, &replies.work);
         }
     }
 
     /// Sends what was merged to replicas that lacked some of it.
-    fn repair(&self, place: &RecordPlace, merged: &Record, nodes: &[NodeId]) {
+    fn repair(&self, place: &RecordPlace, merged: &Record, nodes: &[NodeId], work: &Work) {
         let store_key = &place.store_key;
         let record = encode_record(merged, place.bucket.merge_mode());
         for &node in nodes {
@@ -294,7 +297,10 @@ impl Coordinator {
             let write = WriteRecord {
                 store_key: store_key.clone(),
                 record: record.clone(),
+                generation: work.generation(),
+                origin: None,
             };
+            let work = work.clone();
             self.tasks.spawn(async move {
                 coordinator.governor.pace(Job::ReadRepair, 1).await;
                 let result = if node == coordinator.cluster.node {
@@ -315,7 +321,7 @@ impl Coordinator {
                 if let Err(cause) = result {
                     debug!(node = node.0, cause, "a read repair did not arrive");
                 }
-                drop(permit);
+                drop((permit, work));
             });
         }
     }

@@ -15,6 +15,7 @@ use souk_kv_core::causality::{
 };
 use souk_kv_proto::convert::causality::encode_record;
 use souk_kv_storage::StorageError;
+use souk_ring::PartitionId;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -202,7 +203,7 @@ impl Coordinator {
         let Some(mut actor) = self.mint.actor(partition).await? else {
             return Ok((self.mint.visitor_dot().await?, MintKind::Loose));
         };
-        if let Some(why) = self.distrust(actor, local, observed) {
+        if let Some(why) = self.distrust(partition, actor, local, observed) {
             let stale = Some(actor);
             actor = self.mint.replace_actor(partition, stale, why).await?;
         }
@@ -213,6 +214,7 @@ impl Coordinator {
     /// Why an actor cannot be said to know its own past under a key.
     fn distrust(
         &self,
+        partition: PartitionId,
         actor: ActorId,
         local: &Local,
         observed: &CausalContext,
@@ -228,11 +230,14 @@ impl Coordinator {
         };
         let known = local.record.context();
         let seen = own(observed);
-        let lost_some = seen > own(known)
+        // What was erased by proof is missing with good reason.
+        let floor = self.mint.erased_floor(partition);
+        let is_erased = |counter| floor.is_some_and(|floor| floor.explains(actor, counter));
+        let lost_some = (seen > own(known) && !is_erased(seen))
             || observed
                 .loose()
                 .iter()
-                .any(|dot| dot.actor == actor && !known.contains(*dot));
+                .any(|dot| dot.actor == actor && !known.contains(*dot) && !is_erased(dot.counter));
         // What else is missing cannot be known.
         lost_some.then(|| {
             if self.mint.was_issued(seen) {
@@ -256,7 +261,7 @@ impl Coordinator {
         record.forget_requests_before(now_ms.saturating_sub(millis(self.limits.request_memory)));
         let new = NewWrite {
             request: write.request,
-            stamp: self.stamp(&record, &write.observed, mode, now_ms)?,
+            stamp: self.stamp(place, &record, &write.observed, now_ms)?,
             expires_unix_ms: write.expires_unix_ms,
             value: write.value,
         };
@@ -285,15 +290,18 @@ impl Coordinator {
     /// The date of the write. Only where dates decide may a wrong clock keep a write out.
     fn stamp(
         &self,
+        place: &RecordPlace,
         record: &Record,
         observed: &CausalContext,
-        mode: MergeMode,
         now_ms: u64,
     ) -> Result<Stamp, RequestError> {
         let stamp = Stamp::next(now_ms, record.stamp_floor(observed));
-        if mode == MergeMode::Siblings {
+        if place.bucket.merge_mode() == MergeMode::Siblings {
             return Ok(stamp);
         }
+        // A tombstone that was erased here may still be elsewhere: the new value has to be later than it.
+        let erased = self.mint.erased_floor(place.group.partition);
+        let stamp = stamp.max(Stamp::next(now_ms, erased.map(|floor| floor.stamp)));
         stamp.check_skew(now_ms, self.limits.clock_skew_max).map_err(|ahead| {
             RequestError::Invalid(format!(
                 "the context comes from a clock {} ms ahead of this node's, {} are allowed: set the clocks right, or read again",

@@ -34,7 +34,7 @@ use super::{
     prepare::{NamedRecord, OwnCopies, PlacedWrite, millis},
     request::{Coordinator, DiskRefusal, REPLICA_TIMEOUT, write_quorum},
 };
-use crate::{cluster::Cluster, error::RequestError, peer::PeerError};
+use crate::{cluster::Cluster, error::RequestError, peer::PeerError, tombstone::Work};
 
 /// After its disk refused a write that was sent already, a node coordinates no more of them for this
 /// long: each such refusal costs its vnode an actor, and an actor costs every record an entry.
@@ -80,6 +80,7 @@ type Sent = BoxFuture<'static, (NodeId, Stored)>;
 /// What a lot in progress sends.
 struct Load {
     records: Records,
+    work: Work,
     /// Taken by the send to this node itself.
     own: Option<OwnCopies>,
     explanation: Option<Explanation>,
@@ -141,6 +142,7 @@ impl Coordinator {
         let needed = request.write_quorum.into();
         let started = Instant::now();
         let explained = options.explain.then(|| place.clone());
+        let work = self.cluster.in_flight.enter();
         let prepared = timeout_at(deadline, self.prepare(writes))
             .await
             .unwrap_or_else(|_| {
@@ -164,6 +166,7 @@ impl Coordinator {
         });
         let load = Load {
             records: prepared.records,
+            work,
             own: prepared.own,
             explanation,
         };
@@ -206,7 +209,7 @@ impl Coordinator {
                         }
                         sent.push(self.send(&mut load, node, hinted_for));
                     }
-                    PutAction::HintLocally { absent } => self.hint_later(absent, &load.records),
+                    PutAction::HintLocally { absent } => self.hint_later(absent, &load),
                     PutAction::Answer(answer) => {
                         if let Some(sender) = sender.take() {
                             let mut explanation = load.explanation.take();
@@ -246,8 +249,8 @@ impl Coordinator {
     fn send(&self, load: &mut Load, node: NodeId, hinted_for: Option<NodeId>) -> Sent {
         if node != self.cluster.node {
             let bodies = match hinted_for {
-                None => as_writes(&load.records),
-                Some(target) => as_hints(&load.records, target),
+                None => as_writes(&load.records, &load.work),
+                Some(target) => as_hints(&load.records, &load.work, target),
             };
             return send_away(Arc::clone(&self.cluster), node, bodies);
         }
@@ -294,36 +297,41 @@ impl Coordinator {
     }
 
     /// Keeps hints here for a primary that nobody stands in for. The records are safe on other nodes already.
-    fn hint_later(&self, absent: NodeId, records: &Records) {
-        for named in records {
+    fn hint_later(&self, absent: NodeId, load: &Load) {
+        for named in &load.records {
             let hints = Arc::clone(&self.hints);
+            let work = load.work.clone();
             let NamedRecord { store_key, record } = named.clone();
             self.tasks.spawn(async move {
                 if let Err(cause) = hints.keep(absent, store_key, record).await {
                     counter!("souk_hints_refused_total").increment(1);
                     debug!(%cause, "a hint could not be kept; anti-entropy has to mend its target");
                 }
+                drop(work);
             });
         }
     }
 }
 
-fn as_hints(records: &Records, target: NodeId) -> SmallVec<[Body; 1]> {
+fn as_hints(records: &Records, work: &Work, target: NodeId) -> SmallVec<[Body; 1]> {
     let hints = records.iter().cloned().map(|named| {
         Body::StoreHint(StoreHint {
             target: target.0,
             store_key: named.store_key,
             record: named.record,
+            generation: work.generation(),
         })
     });
     hints.collect()
 }
 
 /// As few messages as their size allows.
-fn as_writes(records: &Records) -> SmallVec<[Body; 1]> {
+fn as_writes(records: &Records, work: &Work) -> SmallVec<[Body; 1]> {
     let write = |named: &NamedRecord| WriteRecord {
         store_key: named.store_key.clone(),
         record: named.record.clone(),
+        generation: work.generation(),
+        origin: None,
     };
     if let [only] = records.as_slice() {
         return smallvec![Body::WriteRecord(write(only))];

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 use souk_kv_core::causality::{ContentType, Record, RequestId, Value};
+use souk_kv_core::tombstone::Generation;
 use souk_kv_proto::{
     convert::causality::decode_record,
     kv::{BucketConfig, BucketMode},
@@ -15,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
-    anti_entropy::Forest,
+    anti_entropy::{Forest, Held},
     clock::{Environment, WallClock},
     cluster::{Bucket, Catalogue, Cluster, Durabilities, HealthBoard},
     config::ClusterFile,
@@ -26,6 +27,7 @@ use crate::{
     mint::Mint,
     peer::Peers,
     siblings::{RecordPlace, Records, WriteRequest, prepare::RECORD_BYTES_MAX},
+    tombstone::InFlight,
 };
 
 const RESERVE_BYTES: u64 = 100_000;
@@ -100,6 +102,7 @@ impl Bench {
             Arc::clone(&layout),
             Catalogue::open(store.clone(), layout.replicas_n()).expect("it is empty"),
             HealthBoard::new(&config.failure_detection),
+            Arc::new(InFlight::new(Generation(1))),
             Peers::new([]),
         );
         let coordinator = Coordinator::new(
@@ -289,6 +292,7 @@ async fn a_key_may_stand_in_a_message_twice() {
     let writes = [&a, &b].map(|from| WriteRecord {
         store_key: from.place(BucketMode::Siblings).store_key,
         record: from.stored(),
+        ..Default::default()
     });
     let merged = c.records.merge_all(writes.into()).await;
     merged.expect("the disk takes it");
@@ -467,4 +471,67 @@ async fn an_interval_may_cost_the_last_writes_and_costs_the_actor() {
         assert_ne!(after, Some(before));
     }
     assert!(lost > 0, "no power cut took anything");
+}
+
+impl Bench {
+    /// Erases the record as a round of collection does, or loses it.
+    async fn erase(&self, by_proof: bool) {
+        let place = self.place(BucketMode::Siblings);
+        let (key, partition) = (place.store_key, place.group.partition);
+        let held = Held::of(&self.record());
+        let commit = if by_proof {
+            let erase = |floor| self.records.erase(key, held, floor);
+            self.mint.note_erased(partition, &self.record(), erase)
+        } else {
+            self.records.erase(key, held, WriteBatch::new())
+        };
+        commit.await.expect("the disk takes it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_erased_by_proof_costs_no_actor_and_what_was_lost_does() {
+    async fn check(by_proof: bool) {
+        let bench = Bench::new(0).await;
+        // The other replicas are silent; the context is what a client would have got by reading.
+        bench.put("tea").await.ok();
+        let read = bench.record().context().clone();
+        let mode = BucketMode::Siblings;
+        bench.write(mode, read, None).await.ok();
+        let old = bench.record().context().clone();
+        let before = bench.actor().await;
+        bench.erase(by_proof).await;
+        let again = Some(b"again".to_vec());
+        bench.write(mode, old.clone(), again).await.ok();
+        assert_eq!(bench.actor().await == before, by_proof);
+        assert_eq!(bench.values(), ["again"]);
+        assert!(
+            bench.record().context().dominates(&old),
+            "it is later than what was erased"
+        );
+    }
+    check(true).await;
+    check(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_clock_dates_a_new_value_after_an_erased_tombstone() {
+    let bench = Bench::new(0).await;
+    let mode = BucketMode::Lww;
+    bench.write(mode, CausalContext::new(), None).await.ok();
+    let tombstone = bench.record();
+    bench.erase(true).await;
+    bench.clock.0.store(NOW_MS - 10, Ordering::Relaxed);
+    let value = Some(b"new".to_vec());
+    bench.write(mode, CausalContext::new(), value).await.ok();
+    // Another primary still had the tombstone.
+    let mut merged = bench.record();
+    merged.merge(
+        &tombstone,
+        souk_kv_core::causality::MergeMode::LastWriterWins,
+    );
+    assert!(
+        !merged.is_only_tombstones(),
+        "the new value is not lost to it"
+    );
 }

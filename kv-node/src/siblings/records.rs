@@ -14,7 +14,9 @@ use souk_kv_proto::{
     convert::causality::{decode_record, encode_record},
     peer::{RecordCopies, StoredRow, WriteRecord},
 };
-use souk_kv_storage::{Keyspace, Scan, ScanRow, StorageError, Store, WriteBatch};
+use souk_kv_storage::{
+    Durability, Keyspace, Scan, ScanPage, ScanRow, StorageError, Store, WriteBatch,
+};
 use souk_ring::PartitionId;
 use tracing::warn;
 
@@ -219,6 +221,34 @@ impl Records {
         })
     }
 
+    /// Removes a record that nobody needs any more, together with the changes `beside`; the caller holds the guard
+    /// until the commit resolves. `held` is what stands there.
+    pub(crate) fn erase(
+        &self,
+        store_key: Bytes,
+        held: Held,
+        mut beside: WriteBatch,
+    ) -> RecordCommit {
+        let leaf = LeafChange::of(&store_key, held, Held::Nothing);
+        beside.delete(Keyspace::Records, store_key);
+        let leaves = leaf.into_iter().collect();
+        self.forest
+            .commit(beside.using_reserve(), leaves, Durability::Synced)
+    }
+
+    /// A page of records in key order, behind `after`.
+    pub(crate) fn page(
+        &self,
+        after: Option<&[u8]>,
+        rows_max: usize,
+    ) -> Result<ScanPage, RequestError> {
+        let mut scan = Scan::all(Keyspace::Records).limit(rows_max);
+        if let Some(after) = after {
+            scan = scan.after(after);
+        }
+        Ok(self.store.scan(&scan)?)
+    }
+
     /// Takes in what another replica holds; returns when it is on disk.
     pub(crate) async fn merge(
         &self,
@@ -238,7 +268,10 @@ impl Records {
         let keys = incoming.iter().map(|write| &write.store_key);
         let _guards = self.lock_all(keys).await;
         let mut changed = BTreeMap::new();
-        for WriteRecord { store_key, record } in incoming {
+        for WriteRecord {
+            store_key, record, ..
+        } in incoming
+        {
             let earlier: Option<&RecordChange> = changed.get(&store_key);
             let held = match earlier {
                 Some(earlier) => Ok(Some(earlier.record.clone())),
