@@ -16,6 +16,9 @@
 //!   answer (Auvolat, Optimal partition assignment in Garage, 2022) scales one size instead.
 //! Invariants: 1. distinct nodes per partition. 2. `min(copies, zones)` distinct zones per
 //!   partition. 3. equal input, equal plan.
+//! Cost: with 1,000 nodes in ten zones and 65,536 partitions of three copies, on one core: a first layout in
+//!   10 s, and 0.1 to 0.3 s for a node that joins or leaves, a zone of 100 nodes that leaves, or 100 nodes that
+//!   double their weight (`cargo test --release -p souk-ring --test large -- --ignored --nocapture`).
 //! Not here: who the members are, and carrying the plan out.
 
 mod flow;
