@@ -3,6 +3,7 @@
 //! Place: pure; stands on `souk_ring`; driven by `souk_kv_node`, encoded by `souk_kv_proto`.
 //! Shape: one folder per idea. `causality` says which write has seen which, `quorum` counts answers,
 //! `merkle` finds what replicas disagree about, `register` agrees on one history, `layout` on who takes part,
+//! `transfer` brings a partition to a new owner,
 //! `membership` judges peers, `hint` keeps what an absent node missed, `overload` makes background work yield to
 //! requests, `tombstone` collects deletes by proof, `outcome` is what a caller may believe afterwards.
 //! Invariants: 1. no clock, socket, file, runtime or randomness: time, identity and chance are arguments.
@@ -19,3 +20,4 @@ pub mod overload;
 pub mod quorum;
 pub mod register;
 pub mod tombstone;
+pub mod transfer;

@@ -45,6 +45,8 @@ fn golden_hashes() {
         ],
         next_node_id: NodeId(4),
         assignment: vec![vec![NodeId(1), NodeId(3)], vec![NodeId(3), NodeId(1)]],
+        moving: None,
+        changes_applied: 0,
     };
     assert_eq!(
         Layout::from_parts(parts).unwrap().hash(),

@@ -57,8 +57,8 @@ mod testing;
 pub mod token;
 
 pub use layout::{
-    Layout, LayoutEpoch, LayoutError, LayoutFault, LayoutParts, MemberChange, ReplicasN,
-    ReplicasNError,
+    Layout, LayoutEpoch, LayoutError, LayoutFault, LayoutParts, MemberChange, MovingParts,
+    ReplicasN, ReplicasNError,
 };
 pub use member::{Member, MemberSpec, NodeId, Standing, StoreId, Weight, WeightError};
 pub use moves::{MovePlan, MovePlanError, NodeMoves, PartitionMove};

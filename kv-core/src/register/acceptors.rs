@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use smallvec::{SmallVec, smallvec};
-use souk_ring::NodeId;
+use souk_ring::{Layout, NodeId, PartitionId};
 
 /// The voters of a group: the primaries of its partition, or those of two layouts while it moves.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +38,27 @@ impl Acceptors {
         }
     }
 
+    /// The voters of a partition's groups, in buckets that keep `copies` of it: the front of its list of owners; while
+    /// copies move, also the front of the next list.
+    #[must_use]
+    pub fn of_partition(layout: &Layout, partition: PartitionId, copies: usize) -> Acceptors {
+        let front = |owners: &[NodeId]| owners[..copies.min(owners.len())].to_vec();
+        let owners = front(layout.owners(partition));
+        match layout.next_owners(partition).map(front) {
+            Some(next) if !same(&owners, &next) => Acceptors::joint(owners, next),
+            _ => Acceptors::new(owners),
+        }
+    }
+
+    /// The voters of what all members decide: its members; while copies move, those before and those after.
+    #[must_use]
+    pub fn of_members(layout: &Layout) -> Acceptors {
+        match layout.electorates() {
+            (before, Some(after)) if before != after => Acceptors::joint(before, after),
+            (before, _) => Acceptors::new(before),
+        }
+    }
+
     /// All of these, each of which has to agree: for learners whom an operator has told whose copies count.
     #[must_use]
     pub fn every(nodes: impl IntoIterator<Item = NodeId>) -> Acceptors {
@@ -63,6 +84,10 @@ impl Acceptors {
             .iter()
             .all(|set| set.iter().filter(|node| voted(**node)).count() > set.len() / 2)
     }
+}
+
+fn same(one: &[NodeId], other: &[NodeId]) -> bool {
+    one.len() == other.len() && one.iter().all(|node| other.contains(node))
 }
 
 fn distinct(nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {

@@ -9,8 +9,8 @@ use souk_kv_core::{
     register::Ballot,
 };
 use souk_ring::{
-    Layout, LayoutEpoch, LayoutParts, Member, MemberSpec, Name, NodeId, PartitionCount, ReplicasN,
-    Standing, StoreId, Weight,
+    Layout, LayoutEpoch, LayoutParts, Member, MemberSpec, MovingParts, Name, NodeId,
+    PartitionCount, ReplicasN, Standing, StoreId, Weight,
 };
 
 use super::{
@@ -39,6 +39,18 @@ pub fn layout_to_wire(layout: &Layout) -> kv::Layout {
             .map(|node| node.0)
             .collect(),
         next_node_id: parts.next_node_id.0,
+        r#move: parts.moving.map(|moving| kv::LayoutMove {
+            started: moving.started.0,
+            joining: moving.joining.iter().map(|node| node.0).collect(),
+            leaving: moving.leaving.iter().map(|node| node.0).collect(),
+            assignment: moving
+                .assignment
+                .iter()
+                .flatten()
+                .map(|node| node.0)
+                .collect(),
+        }),
+        changes_applied: parts.changes_applied,
     }
 }
 
@@ -49,18 +61,9 @@ pub fn layout_to_wire(layout: &Layout) -> kv::Layout {
 pub fn layout_from_wire(wire: kv::Layout) -> Result<Layout, DecodeError> {
     let partition_count = PartitionCount::new(wire.partitions_count)
         .map_err(|cause| DecodeError::field(LAYOUT, "partitions_count", cause))?;
-    let partitions = partition_count.get() as usize;
-    let copies = wire.assignment.len() / partitions;
-    if copies == 0 || !wire.assignment.len().is_multiple_of(partitions) {
-        return Err(DecodeError::field(
-            LAYOUT,
-            "assignment",
-            format_args!(
-                "has {} entries for {partitions} partitions",
-                wire.assignment.len()
-            ),
-        ));
-    }
+    let moving = wire
+        .r#move
+        .map(|moving| moving_from_wire(moving, partition_count));
     let members = wire
         .nodes
         .into_iter()
@@ -75,16 +78,49 @@ pub fn layout_from_wire(wire: kv::Layout) -> Result<Layout, DecodeError> {
             .map_err(|cause| DecodeError::field(LAYOUT, "replicas_n", cause))?,
         members,
         next_node_id: NodeId(wire.next_node_id),
-        assignment: wire
-            .assignment
-            .chunks(copies)
-            .map(|owners| owners.iter().copied().map(NodeId).collect())
-            .collect(),
+        assignment: lists(&wire.assignment, partition_count)?,
+        moving: moving.transpose()?,
+        changes_applied: wire.changes_applied,
     };
     Layout::from_parts(parts).map_err(|cause| DecodeError::malformed(LAYOUT, cause))
 }
 
-fn member_to_wire(member: &Member) -> kv::TopologyNode {
+fn moving_from_wire(
+    wire: kv::LayoutMove,
+    partition_count: PartitionCount,
+) -> Result<MovingParts, DecodeError> {
+    let nodes = |ids: Vec<u32>| ids.into_iter().map(NodeId).collect();
+    Ok(MovingParts {
+        started: LayoutEpoch(wire.started),
+        joining: nodes(wire.joining),
+        leaving: nodes(wire.leaving),
+        assignment: lists(&wire.assignment, partition_count)?,
+    })
+}
+
+/// Cuts the owners of all partitions, end to end, into one list for each.
+fn lists(
+    assignment: &[u32],
+    partition_count: PartitionCount,
+) -> Result<Vec<Vec<NodeId>>, DecodeError> {
+    let partitions = partition_count.get() as usize;
+    let copies = assignment.len() / partitions;
+    if copies == 0 || !assignment.len().is_multiple_of(partitions) {
+        return Err(DecodeError::field(
+            LAYOUT,
+            "assignment",
+            format_args!(
+                "has {} entries for {partitions} partitions",
+                assignment.len()
+            ),
+        ));
+    }
+    let owners = |owners: &[u32]| owners.iter().copied().map(NodeId).collect();
+    Ok(assignment.chunks(copies).map(owners).collect())
+}
+
+/// A member as clients, peers and operators see it.
+pub fn member_to_wire(member: &Member) -> kv::TopologyNode {
     kv::TopologyNode {
         id: member.id.0,
         name: member.name.to_string(),
@@ -100,7 +136,7 @@ fn member_to_wire(member: &Member) -> kv::TopologyNode {
     }
 }
 
-fn member_from_wire(wire: kv::TopologyNode) -> Result<Member, DecodeError> {
+pub(super) fn member_from_wire(wire: kv::TopologyNode) -> Result<Member, DecodeError> {
     let spec = MemberSpec {
         name: name("node name", wire.name)?,
         zone: name("zone", wire.zone)?,
@@ -282,6 +318,8 @@ fn name(field: &'static str, text: String) -> Result<Name, DecodeError> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use souk_ring::MemberChange;
+
     use super::*;
 
     fn sample(nodes: u32) -> Layout {
@@ -309,6 +347,17 @@ mod tests {
         }
     }
 
+    fn spec_of(layout: &Layout) -> MemberSpec {
+        let member = layout.members().values().next().expect("it has members");
+        MemberSpec {
+            name: member.name.clone(),
+            zone: member.zone.clone(),
+            weight: member.weight,
+            grpc_address: member.grpc_address.clone(),
+            http_address: member.http_address.clone(),
+        }
+    }
+
     #[test]
     fn stores_and_standings_survive_the_round_trip() {
         let draft = sample(3);
@@ -324,7 +373,16 @@ mod tests {
         let recovered = founded
             .recovered(LayoutEpoch(9), &survivors, &BTreeMap::new())
             .expect("it is later");
-        for layout in [founded, swapped, recovered] {
+        let mut newcomer = MemberSpec {
+            name: "n9".parse().expect("a good name"),
+            ..spec_of(&founded)
+        };
+        newcomer.weight = Weight::new(50).expect("a good weight");
+        let shown = BTreeMap::from([(newcomer.name.clone(), StoreId([77; 16]))]);
+        let changes = [MemberChange::Join(newcomer), MemberChange::Leave(NodeId(2))];
+        let moving = founded.begun(&changes, &shown, 12).expect("it is shown");
+        assert!(moving.moving_since().is_some());
+        for layout in [founded, swapped, recovered, moving] {
             let back = layout_from_wire(layout_to_wire(&layout)).expect("it was encoded by us");
             assert_eq!(back, layout);
             assert_eq!(back.hash(), layout.hash());

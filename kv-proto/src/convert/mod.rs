@@ -7,6 +7,7 @@
 pub mod causality;
 pub mod layout;
 pub mod register;
+pub mod staging;
 
 /// Bytes from a network or a disk that do not mean what they should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

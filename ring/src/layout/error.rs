@@ -64,6 +64,26 @@ pub enum LayoutError {
         /// Of how many.
         copies_count: usize,
     },
+    /// What: a change was applied while the copies of another one are still on their way.
+    /// Mend: wait until it has settled, or call it off.
+    #[error(
+        "the change of layout {started} is still under way; see `souk admin layout show`, wait until its copies have arrived, or call it off with `souk admin layout call-off`"
+    )]
+    StillMoving {
+        /// The epoch that began it.
+        started: LayoutEpoch,
+    },
+    /// What: nothing is under way that could settle or be called off.
+    #[error("no change of the layout is under way")]
+    NotMoving,
+    /// What: a node that joins has not shown its store. Mend: start it.
+    #[error(
+        "node {name} has not shown itself yet; start it with `souk node --name {name} --join ADDRESS`"
+    )]
+    NewcomerUnknown {
+        /// Its name.
+        name: Name,
+    },
     /// What: no node ids are left. Why: ids are never reused. Mend: import into a new cluster.
     #[error("all node ids have been given out; import the data into a new cluster")]
     NodeIdsExhausted,
@@ -141,6 +161,21 @@ pub enum LayoutFault {
         /// The doubled owner.
         id: NodeId,
     },
+    /// A move began at an impossible epoch.
+    #[error("its move began at epoch {started}")]
+    MoveStarted {
+        /// The epoch it claims.
+        started: LayoutEpoch,
+    },
+    /// Who joins or leaves is no member, or does both.
+    #[error("{id} is said to join or leave and is no member, or does both")]
+    MoverUnknown {
+        /// The node.
+        id: NodeId,
+    },
+    /// All members join, or all leave.
+    #[error("all of its members join or leave")]
+    NobodyStays,
     /// The founding layout does not hash to the digest it carries.
     #[error("its genesis hash is {stored:016x}, but its members give {computed:016x}")]
     GenesisHash {

@@ -85,6 +85,22 @@ fn placement(layout: &Layout) -> Digest {
         digest.length(owners.len());
         owners.iter().for_each(|owner| digest.number(owner.0));
     }
+    // As with stores: only where there is something to say.
+    if let Some(started) = layout.moving_since() {
+        digest.long(started.0);
+        for member in layout.members().keys() {
+            digest.number(u32::from(layout.is_joining(*member)));
+            digest.number(u32::from(layout.is_leaving(*member)));
+        }
+        for partition in layout.partition_count().partitions() {
+            let owners = layout.next_owners(partition).unwrap_or_default();
+            digest.length(owners.len());
+            owners.iter().for_each(|owner| digest.number(owner.0));
+        }
+    }
+    if layout.changes_applied() > 0 {
+        digest.long(layout.changes_applied());
+    }
     digest
 }
 

@@ -10,11 +10,13 @@
 //! Invariants: 1. node ids are never reused: `next_node_id` only grows. 2. every list has the same
 //!   length and names members only. 3. `genesis_hash` is the same in all epochs of a cluster.
 //!   4. a member's store changes only together with the epoch, once the founders have met.
+//!   5. owners change only by way of a layout that names both the old and the next ones ([`Layout::begun`]).
 //! Not here: choosing the owners (the private module `placement`), agreement, moving data.
 
 mod change;
 mod error;
 mod hash;
+mod moving;
 mod numbers;
 mod parts;
 mod stores;
@@ -22,13 +24,14 @@ mod stores;
 pub use change::MemberChange;
 pub use error::{LayoutError, LayoutFault};
 pub use numbers::{LayoutEpoch, ReplicasN, ReplicasNError};
-pub use parts::LayoutParts;
+pub use parts::{LayoutParts, MovingParts};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use self::moving::Moving;
 use crate::member::{Member, MemberSpec, NodeId};
 use crate::name::Name;
 use crate::partition::{PartitionCount, PartitionId};
@@ -50,6 +53,8 @@ pub struct Layout {
     /// The owners of all partitions end to end, `copies_count` for each.
     assignment: Vec<NodeId>,
     copies_count: usize,
+    moving: Option<Moving>,
+    changes_applied: u64,
     /// Made on first use: large layouts are planned and compared far more often than all of
     /// their lists are read. Derived from the fields above, so equality leaves it out.
     preference_lists: Box<[OnceLock<PreferenceList>]>,
@@ -98,13 +103,16 @@ impl Layout {
             members,
             next_node_id,
             assignment,
+            moving: None,
+            changes_applied: 0,
         }))
     }
 
     /// The successor of this layout after `changes`, applied in order; its epoch is one higher.
     ///
     /// Owners are planned anew: far apart, then fair by weight, then with the fewest copies moved
-    /// that those two permit.
+    /// that those two permit. This is where a change leads to; how a cluster gets there without losing
+    /// anything on the way begins with [`Layout::begun`].
     ///
     /// # Errors
     /// When a change names an unknown member, would double a name, or leaves no members.
@@ -123,6 +131,8 @@ impl Layout {
             members,
             next_node_id,
             assignment,
+            moving: None,
+            changes_applied: self.changes_applied,
         }))
     }
 
@@ -159,7 +169,8 @@ impl Layout {
         self.replicas_n
     }
 
-    /// How many copies each partition has: `replicas_n`, or the number of members if lower.
+    /// How many copies each partition has: `replicas_n`, or the number of members if lower (while copies move, of
+    /// the members before).
     pub fn copies_count(&self) -> usize {
         self.copies_count
     }
@@ -250,16 +261,11 @@ impl Layout {
             members,
             next_node_id,
             assignment,
+            moving,
+            changes_applied,
         } = body;
-        let copies_count = copies_count(replicas_n, &members);
-        debug_assert_eq!(
-            assignment.len(),
-            copies_count * partition_count.get() as usize
-        );
-        let preference_lists = partition_count
-            .partitions()
-            .map(|_| OnceLock::new())
-            .collect();
+        let copies_count = assignment.len() / partition_count.get() as usize;
+        let preference_lists = empty_lists(partition_count);
         Layout {
             cluster_id,
             genesis_hash,
@@ -270,9 +276,21 @@ impl Layout {
             next_node_id,
             assignment,
             copies_count,
+            moving,
+            changes_applied,
             preference_lists,
         }
     }
+
+    /// Preference lists follow from members and owners; whoever changes those has them made anew.
+    fn forget_lists(&mut self) {
+        self.preference_lists = empty_lists(self.partition_count);
+    }
+}
+
+fn empty_lists(partition_count: PartitionCount) -> Box<[OnceLock<PreferenceList>]> {
+    let partitions = partition_count.partitions();
+    partitions.map(|_| OnceLock::new()).collect()
 }
 
 impl PartialEq for Layout {
@@ -285,6 +303,8 @@ impl PartialEq for Layout {
             && self.members == other.members
             && self.next_node_id == other.next_node_id
             && self.assignment == other.assignment
+            && self.moving == other.moving
+            && self.changes_applied == other.changes_applied
     }
 }
 
@@ -300,11 +320,8 @@ struct LayoutBody {
     members: BTreeMap<NodeId, Member>,
     next_node_id: NodeId,
     assignment: Vec<NodeId>,
-}
-
-/// How many copies of a partition can be placed: one node never holds two.
-fn copies_count(replicas_n: ReplicasN, members: &BTreeMap<NodeId, Member>) -> usize {
-    replicas_n.count().min(members.len())
+    moving: Option<Moving>,
+    changes_applied: u64,
 }
 
 fn check_members(members: &BTreeMap<NodeId, Member>) -> Result<(), LayoutError> {

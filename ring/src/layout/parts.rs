@@ -5,14 +5,13 @@
 //!   network can make an error here, never a panic later.
 //! Not here: whether the placement is a good one; an operator may have forced another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::layout::error::LayoutFault;
-use crate::layout::{
-    Layout, LayoutBody, LayoutEpoch, LayoutError, ReplicasN, check_members, copies_count, hash,
-};
+use crate::layout::moving::Moving;
+use crate::layout::{Layout, LayoutBody, LayoutEpoch, LayoutError, ReplicasN, check_members, hash};
 use crate::member::{Member, NodeId};
 use crate::name::Name;
 use crate::partition::PartitionCount;
@@ -36,6 +35,25 @@ pub struct LayoutParts {
     pub next_node_id: NodeId,
     /// For each partition in ascending order its owners, natural coordinator first.
     pub assignment: Vec<Vec<NodeId>>,
+    /// The move under way.
+    #[serde(default)]
+    pub moving: Option<MovingParts>,
+    /// See [`Layout::changes_applied`].
+    #[serde(default)]
+    pub changes_applied: u64,
+}
+
+/// A move under way, open to encoders.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovingParts {
+    /// See [`Layout::moving_since`].
+    pub started: LayoutEpoch,
+    /// Members that were none before.
+    pub joining: Vec<NodeId>,
+    /// Members that will be none afterwards.
+    pub leaving: Vec<NodeId>,
+    /// For each partition in ascending order its next owners.
+    pub assignment: Vec<Vec<NodeId>>,
 }
 
 impl Layout {
@@ -52,11 +70,24 @@ impl Layout {
         let members = members_by_id(parts.members).map_err(malformed)?;
         check_members(&members)?;
         check_next_node_id(parts.next_node_id, &members).map_err(malformed)?;
-        let copies_count = copies_count(parts.replicas_n, &members);
+        let moving = parts
+            .moving
+            .map(|moving| {
+                moving_from(
+                    moving,
+                    epoch,
+                    parts.partition_count,
+                    parts.replicas_n,
+                    &members,
+                )
+            })
+            .transpose()
+            .map_err(malformed)?;
+        let joining = moving.as_ref().map_or(0, |moving| moving.joining.len());
         check_assignment(
             &parts.assignment,
             parts.partition_count,
-            copies_count,
+            parts.replicas_n.count().min(members.len() - joining),
             &members,
         )
         .map_err(malformed)?;
@@ -83,6 +114,8 @@ impl Layout {
             members,
             next_node_id: parts.next_node_id,
             assignment: parts.assignment.concat(),
+            moving,
+            changes_applied: parts.changes_applied,
         }))
     }
 
@@ -101,8 +134,51 @@ impl Layout {
                 .partitions()
                 .map(|partition| self.owners(partition).to_vec())
                 .collect(),
+            moving: self.moving.as_ref().map(|moving| MovingParts {
+                started: moving.started,
+                joining: moving.joining.iter().copied().collect(),
+                leaving: moving.leaving.iter().copied().collect(),
+                assignment: moving
+                    .assignment
+                    .chunks(moving.copies_count)
+                    .map(<[NodeId]>::to_vec)
+                    .collect(),
+            }),
+            changes_applied: self.changes_applied,
         }
     }
+}
+
+fn moving_from(
+    parts: MovingParts,
+    epoch: LayoutEpoch,
+    partition_count: PartitionCount,
+    replicas_n: ReplicasN,
+    members: &BTreeMap<NodeId, Member>,
+) -> Result<Moving, LayoutFault> {
+    let started = parts.started;
+    if started > epoch || started <= LayoutEpoch::FIRST {
+        return Err(LayoutFault::MoveStarted { started });
+    }
+    let joining: BTreeSet<NodeId> = parts.joining.into_iter().collect();
+    let leaving: BTreeSet<NodeId> = parts.leaving.into_iter().collect();
+    for id in joining.iter().chain(&leaving) {
+        if !members.contains_key(id) || (joining.contains(id) && leaving.contains(id)) {
+            return Err(LayoutFault::MoverUnknown { id: *id });
+        }
+    }
+    if joining.len() == members.len() || leaving.len() == members.len() {
+        return Err(LayoutFault::NobodyStays);
+    }
+    let copies_count = replicas_n.count().min(members.len() - leaving.len());
+    check_assignment(&parts.assignment, partition_count, copies_count, members)?;
+    Ok(Moving {
+        started,
+        joining,
+        leaving,
+        assignment: parts.assignment.concat(),
+        copies_count,
+    })
 }
 
 impl TryFrom<LayoutParts> for Layout {

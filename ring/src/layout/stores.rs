@@ -75,13 +75,17 @@ impl Layout {
     /// When the member is unknown, has this very store, or when too few would be left that are sure.
     pub fn swapped(&self, id: NodeId, store: StoreId) -> Result<Layout, LayoutError> {
         let next = self.with_learner(id, store)?;
-        let everybody: Vec<NodeId> = next.members.keys().copied().collect();
         // The cluster's own group is voted on by all members; it is checked as partition 0 is.
-        next.check_sure(id, PartitionId(0), &everybody)?;
+        let (before, after) = next.electorates();
+        for members in [Some(before), after].into_iter().flatten() {
+            next.check_sure(id, PartitionId(0), &members)?;
+        }
         for partition in next.partition_count.partitions() {
-            let owners = next.owners(partition);
-            if owners.contains(&id) {
-                next.check_sure(id, partition, owners)?;
+            let lists = [Some(next.owners(partition)), next.next_owners(partition)];
+            for owners in lists.into_iter().flatten() {
+                if owners.contains(&id) {
+                    next.check_sure(id, partition, owners)?;
+                }
             }
         }
         Ok(next)
@@ -161,7 +165,7 @@ impl Layout {
         })
     }
 
-    fn at(&self, epoch: Option<LayoutEpoch>) -> Result<Layout, LayoutError> {
+    pub(super) fn at(&self, epoch: Option<LayoutEpoch>) -> Result<Layout, LayoutError> {
         let mut next = self.clone();
         next.epoch = epoch.ok_or(LayoutError::EpochsExhausted)?;
         Ok(next)

@@ -41,4 +41,12 @@ pub(super) enum Mutant {
     VoteWhileLearner,
     /// A wiped acceptor is not taught at all.
     LearnNothing,
+    /// Owners change without a new epoch: who has not heard of it goes on as before.
+    MoveUnfenced,
+    /// The next owners decide alone from the start.
+    MoveAtOnce,
+    /// The next owners take the state of one old owner.
+    MoveFromOne,
+    /// The next owners decide alone after nothing but a look at the list of groups.
+    MoveWithoutRounds,
 }

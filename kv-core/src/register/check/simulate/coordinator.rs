@@ -49,8 +49,9 @@ impl World {
         }
         self.number += 1;
         let id = self.number;
-        let acceptors = self.acceptors();
+        let acceptors = self.acceptors(place);
         let epoch = self.coordinators[place].epoch;
+        let asked = acceptors.nodes();
         let reading = Reading {
             round: ReadRound::new(acceptors, epoch),
             question,
@@ -58,10 +59,10 @@ impl World {
         };
         self.coordinators[place].reads.insert(id, reading);
         let wanted = Arc::new(all_rows());
-        for replica in 0..self.replicas.len() {
+        for replica in asked {
             self.request(
                 place,
-                replica,
+                replica.0 as usize,
                 Asking::Read(id),
                 read_request(epoch, &wanted),
             );
@@ -75,8 +76,11 @@ impl World {
         );
     }
 
-    pub(super) fn acceptors(&self) -> Acceptors {
-        Acceptors::new((0..self.replicas.len()).map(|node| NodeId(node as u32)))
+    /// Who votes, by the layout that a coordinator knows.
+    pub(super) fn acceptors(&self, place: usize) -> Acceptors {
+        let epoch = self.coordinators[place].epoch;
+        let era = self.eras.iter().rfind(|era| era.epoch == epoch);
+        era.expect("it has heard of no other").acceptors()
     }
 
     pub(super) fn request(
@@ -100,7 +104,7 @@ impl World {
 
     /// Starts a round when there is work and none is under way.
     pub(super) fn pump(&mut self, place: usize) {
-        let acceptors = self.acceptors();
+        let acceptors = self.acceptors(place);
         let may_vote = self.may_vote(place);
         let coordinator = &mut self.coordinators[place];
         if coordinator.active.is_some() || coordinator.paused || coordinator.waiting.is_empty() {
@@ -373,7 +377,7 @@ impl World {
 }
 
 /// A read that travels with the changes: a condition that never holds brings back every row.
-fn reading_transaction() -> Transaction {
+pub(super) fn reading_transaction() -> Transaction {
     let never = Condition::Version(Version::new(Ballot::ZERO, 0));
     let operations = (0..ROWS).map(|row| RowOperation {
         key: row_key(row),

@@ -13,18 +13,34 @@ use super::{Event, World};
 /// A layout: whose store counts in it.
 #[derive(Clone, Debug)]
 pub(super) struct Era {
-    epoch: LayoutEpoch,
+    pub(super) epoch: LayoutEpoch,
     /// Which life of each node it names.
     lives: Vec<u32>,
     learner: Option<usize>,
+    pub(super) owners: Vec<usize>,
+    /// Set while the group moves.
+    pub(super) next: Option<Vec<usize>>,
 }
 
 impl Era {
-    pub(super) fn first(nodes: usize) -> Era {
+    pub(super) fn first(nodes: usize, owners: usize) -> Era {
         Era {
             epoch: EPOCH,
             lives: vec![0; nodes],
             learner: None,
+            owners: (0..owners).collect(),
+            next: None,
+        }
+    }
+
+    /// Who votes in it.
+    pub(super) fn acceptors(&self) -> Acceptors {
+        let nodes = |owners: &[usize]| -> Vec<NodeId> {
+            owners.iter().map(|node| NodeId(*node as u32)).collect()
+        };
+        match &self.next {
+            Some(next) => Acceptors::joint(nodes(&self.owners), nodes(next)),
+            None => Acceptors::new(nodes(&self.owners)),
         }
     }
 }
@@ -203,7 +219,7 @@ impl World {
         self.replicas[node].adopt(era.epoch);
     }
 
-    fn newest(&self) -> Era {
+    pub(super) fn newest(&self) -> Era {
         self.eras.last().cloned().expect("there is a first one")
     }
 }

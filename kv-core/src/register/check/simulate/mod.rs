@@ -8,6 +8,7 @@
 mod client;
 mod coordinator;
 mod loss;
+mod moving;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use self::client::Client;
 use self::coordinator::Coordinator;
 use self::loss::{Era, Pupil};
+use self::moving::Mover;
 use super::super::{
     Backoff, BackoffLimits, Ballot, BallotClock, Row, RowKey, RowSelection, Rows, Transaction,
     Verdict,
@@ -96,7 +98,35 @@ enum Event {
     Promote {
         node: usize,
     },
+    /// The group begins to move to other owners.
+    BeginMove,
+    /// A mover asks an old owner for its groups.
+    ListGroups {
+        mover: usize,
+        from: usize,
+    },
+    /// A mover does what it can.
+    PushMover {
+        mover: usize,
+    },
+    /// A mover's round may have come to nothing.
+    MoverWaits {
+        mover: usize,
+        attempt: u32,
+    },
+    /// The move settles, if everybody holds the group.
+    SettleMove,
     Fault,
+}
+
+/// What goes wrong in a run besides the network and the processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// Disks are lost, and learn.
+    LostDisks,
+    /// The first three nodes own the group at first; then it moves, again and again.
+    Moves,
 }
 
 /// Whom a reply belongs to: a round or a read. Neither number is used twice.
@@ -128,14 +158,17 @@ struct World {
     operations_left: usize,
     mutant: Option<Mutant>,
     rounds_led: u64,
-    /// Whether disks are lost, too.
-    loses_disks: bool,
+    trouble: Trouble,
     /// Every layout ever decided.
     eras: Vec<Era>,
     /// How often each node has lost its disk.
     lives: Vec<u32>,
     pupils: BTreeMap<usize, Pupil>,
     lessons_learnt: u64,
+    /// Nodes that are given the group.
+    movers: BTreeMap<usize, Mover>,
+    rounds_moved: u64,
+    moves_settled: u64,
 }
 
 fn row_key(row: usize) -> RowKey {
@@ -156,7 +189,11 @@ fn state_of(rows: &Rows) -> State {
 }
 
 impl World {
-    fn new(seed: u64, size: Size, mutant: Option<Mutant>, loses_disks: bool) -> World {
+    fn new(seed: u64, size: Size, mutant: Option<Mutant>, trouble: Trouble) -> World {
+        let owners = match trouble {
+            Trouble::Moves => 3,
+            Trouble::None | Trouble::LostDisks => size.nodes,
+        };
         let mut world = World {
             chance: Chance(seed),
             now: 1_000,
@@ -170,11 +207,14 @@ impl World {
             operations_left: size.operations,
             mutant,
             rounds_led: 0,
-            loses_disks,
-            eras: vec![Era::first(size.nodes)],
+            trouble,
+            eras: vec![Era::first(size.nodes, owners)],
             lives: vec![0; size.nodes],
             pupils: BTreeMap::new(),
             lessons_learnt: 0,
+            movers: BTreeMap::new(),
+            rounds_moved: 0,
+            moves_settled: 0,
         };
         for _ in 0..size.nodes {
             let coordinator = world.coordinator();
@@ -184,6 +224,10 @@ impl World {
             world.after(client as u64, Event::ClientNext { client });
         }
         world.after(50, Event::Fault);
+        if trouble == Trouble::Moves {
+            let ticks = world.chance.below(40);
+            world.after(ticks, Event::BeginMove);
+        }
         world
     }
 
@@ -255,7 +299,9 @@ impl World {
                 told,
                 outcome,
             } => {
-                self.tell(client, sequence, attempt, told, outcome);
+                if !self.told_mover(client, attempt, told.as_ref().ok()) {
+                    self.tell(client, sequence, attempt, told, outcome);
+                }
             }
             Event::RoundTimeout { coordinator, round } => self.round_timeout(coordinator, round),
             Event::Wake { coordinator } => {
@@ -272,13 +318,22 @@ impl World {
             Event::AskTeacher { pupil, teacher } => self.ask_teacher(pupil, teacher),
             Event::TakeRows { pupil, source } => self.take_rows(pupil, source),
             Event::Promote { node } => self.promote(node),
+            Event::BeginMove => self.begin_move(),
+            Event::ListGroups { mover, from } => self.list_groups(mover, from),
+            Event::PushMover { mover } => self.push_mover(mover),
+            Event::MoverWaits { mover, attempt } => self.mover_waits(mover, attempt),
+            Event::SettleMove => self.settle_move(),
             Event::Fault => self.fault(),
         }
     }
 
-    /// Where disks are lost, a proposer has the patience to count a vote from before the loss.
+    /// Where disks are lost or owners change, a proposer has the patience to count a vote from before.
     fn round_ticks(&self) -> u64 {
-        if self.loses_disks { 250 } else { ROUND_TICKS }
+        if self.is_patient() { 250 } else { ROUND_TICKS }
+    }
+
+    fn is_patient(&self) -> bool {
+        self.trouble != Trouble::None
     }
 
     fn after(&mut self, ticks: u64, event: Event) {
@@ -293,8 +348,8 @@ impl World {
             return;
         }
         for _ in 0..1 + u64::from(self.chance.percent(5)) {
-            // Where disks are lost, some messages outlive a whole lesson.
-            let very_late = if self.loses_disks { 300 } else { 80 };
+            // Some messages outlive a whole lesson, or a whole move.
+            let very_late = if self.is_patient() { 300 } else { 80 };
             let late = if self.chance.percent(5) { very_late } else { 6 };
             let ticks = 1 + self.chance.below(late);
             self.after(ticks, event.clone());
@@ -314,7 +369,9 @@ impl World {
     fn fault(&mut self) {
         let nodes = self.replicas.len() as u64;
         let node = self.chance.below(nodes) as usize;
-        match self.chance.below(if self.loses_disks { 6 } else { 4 }) {
+        self.crash_mover(node);
+        let loses_disks = self.trouble == Trouble::LostDisks;
+        match self.chance.below(if loses_disks { 6 } else { 4 }) {
             4 => self.lose_disk(node),
             // The worst moment: who is left has to go on with the one that was away.
             5.. => {
@@ -327,7 +384,7 @@ impl World {
             _ => self.coordinators[node] = self.coordinator(),
         }
         if self.operations_left > 0 {
-            let ticks = if self.loses_disks {
+            let ticks = if self.is_patient() {
                 10 + self.chance.below(80)
             } else {
                 30 + self.chance.below(200)

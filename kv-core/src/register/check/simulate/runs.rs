@@ -3,7 +3,7 @@
 use super::super::history::Told;
 use super::super::linearizability::is_linearizable;
 use super::super::mutant::Mutant;
-use super::{Size, World};
+use super::{Size, Trouble, World};
 
 const SMALL: Size = Size {
     nodes: 3,
@@ -19,7 +19,7 @@ const LARGE: Size = Size {
 fn check(seeds: std::ops::Range<u64>, size: Size) {
     let (mut known, mut asked, mut led) = (0, 0, 0);
     for seed in seeds {
-        let (history, rounds_led) = World::new(seed, size, None, false).run();
+        let (history, rounds_led) = World::new(seed, size, None, Trouble::None).run();
         assert!(
             is_linearizable(&history),
             "seed {seed} of {size:?} is not linearizable"
@@ -40,8 +40,13 @@ fn check(seeds: std::ops::Range<u64>, size: Size) {
 }
 
 fn caught(mutant: Mutant, seeds: u64) {
-    let broken =
-        |seed: &u64| !is_linearizable(&World::new(*seed, SMALL, Some(mutant), false).run().0);
+    let broken = |seed: &u64| {
+        !is_linearizable(
+            &World::new(*seed, SMALL, Some(mutant), Trouble::None)
+                .run()
+                .0,
+        )
+    };
     match (0..seeds).find(broken) {
         Some(seed) => println!("{mutant:?}: seed {seed}"),
         None => panic!("{mutant:?} was not noticed in {seeds} seeds"),
@@ -61,8 +66,8 @@ fn five_nodes_are_linearizable() {
 #[test]
 fn a_seed_repeats_its_history() {
     assert_eq!(
-        World::new(7, SMALL, None, false).run(),
-        World::new(7, SMALL, None, false).run()
+        World::new(7, SMALL, None, Trouble::None).run(),
+        World::new(7, SMALL, None, Trouble::None).run()
     );
 }
 
@@ -81,7 +86,7 @@ fn lost_disks_are_survived() {
     let (mut known, mut asked, mut learnt) = (0, 0, 0);
     for (seeds, size) in [(0..30, SMALL), (2000..2010, LARGE)] {
         for seed in seeds {
-            let mut world = World::new(seed, size, None, true);
+            let mut world = World::new(seed, size, None, Trouble::LostDisks);
             world.run_on();
             assert!(
                 is_linearizable(&world.history),
@@ -108,8 +113,59 @@ fn careless_learners_are_noticed() {
         Mutant::VoteWhileLearner,
         Mutant::LearnUnfenced,
     ] {
-        let broken =
-            |seed: &u64| !is_linearizable(&World::new(*seed, SMALL, Some(mutant), true).run().0);
+        let broken = |seed: &u64| {
+            !is_linearizable(
+                &World::new(*seed, SMALL, Some(mutant), Trouble::LostDisks)
+                    .run()
+                    .0,
+            )
+        };
+        match (0..300).find(broken) {
+            Some(seed) => println!("{mutant:?}: seed {seed}"),
+            None => panic!("{mutant:?} was not noticed"),
+        }
+    }
+}
+
+#[test]
+fn moves_lose_nothing() {
+    let (mut known, mut asked, mut settled, mut rounds) = (0, 0, 0, 0);
+    for seed in 0..40 {
+        let mut world = World::new(seed, LARGE, None, Trouble::Moves);
+        world.run_on();
+        assert!(
+            is_linearizable(&world.history),
+            "seed {seed} is not linearizable"
+        );
+        let told = |operation: &&super::super::history::Operation| {
+            !matches!(operation.told, Told::Unknown | Told::Never)
+        };
+        known += world.history.iter().filter(told).count();
+        asked += world.history.len();
+        settled += world.moves_settled;
+        rounds += world.rounds_moved;
+    }
+    println!("{known} of {asked} answered, {settled} moves settled, {rounds} rounds for them");
+    assert!(known * 10 > asked * 3, "only {known} of {asked} answered");
+    assert!(settled > 80, "only {settled} moves settled");
+    assert!(rounds > settled, "only {rounds} identity rounds");
+}
+
+#[test]
+fn careless_moves_are_noticed() {
+    for mutant in [
+        Mutant::MoveUnfenced,
+        Mutant::MoveAtOnce,
+        Mutant::MoveFromOne,
+        Mutant::MoveWithoutRounds,
+    ] {
+        let broken = |seed: &u64| {
+            !is_linearizable(
+                &World::new(*seed, LARGE, Some(mutant), Trouble::Moves)
+                    .run()
+                    .0,
+            )
+        };
         match (0..300).find(broken) {
             Some(seed) => println!("{mutant:?}: seed {seed}"),
             None => panic!("{mutant:?} was not noticed"),
