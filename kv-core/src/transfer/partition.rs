@@ -4,7 +4,7 @@
 //! Shape: listing → settling → copying → comparing → done. Each step asks everything it can at once, but for
 //! groups, of which a bounded number is under way.
 //! Invariants: 1. steps come in this order. 2. an action is under way once at a time; a failed one is given out
-//! again by [`PartitionTransfer::next`], a done one never. 3. a giver that tells its groups only later is copied and
+//! again by [`PartitionTransfer::actions`], a done one never. 3. a giver that tells its groups only later is copied and
 //! compared like the others, and its groups are settled too.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -110,7 +110,7 @@ impl<G: Clone + Ord> PartitionTransfer<G> {
     }
 
     /// What can be done now and is not under way. Empty while everything possible is.
-    pub fn next(&mut self) -> Vec<TransferAction<G>> {
+    pub fn actions(&mut self) -> Vec<TransferAction<G>> {
         let mut actions = Vec::new();
         for (&node, state) in &self.givers {
             match state {
@@ -177,7 +177,7 @@ impl<G: Clone + Ord> PartitionTransfer<G> {
         self.advance(with, GiverState::Copied, GiverState::Compared);
     }
 
-    /// What was asked came to nothing; [`PartitionTransfer::next`] gives it out again.
+    /// What was asked came to nothing; [`PartitionTransfer::actions`] gives it out again.
     pub fn on_failed(&mut self, action: &TransferAction<G>) {
         if let (true, TransferAction::SettleGroup(group)) = (self.under_way.remove(action), action)
         {
@@ -267,35 +267,35 @@ mod tests {
     #[test]
     fn steps_come_in_order() {
         let mut transfer = transfer();
-        assert_eq!(transfer.next().len(), 3);
-        assert_eq!(transfer.next(), [], "all of it is under way");
+        assert_eq!(transfer.actions().len(), 3);
+        assert_eq!(transfer.actions(), [], "all of it is under way");
         transfer.on_names(NodeId(1), [7, 8]);
-        assert_eq!(transfer.next(), [], "one of three is no majority");
+        assert_eq!(transfer.actions(), [], "one of three is no majority");
         assert_eq!(
             transfer.waits_for(),
             WaitsFor::Names([2, 3].map(NodeId).into())
         );
         transfer.on_names(NodeId(3), [8, 9]);
         let rounds: Vec<Action> = [7, 8, 9].map(TransferAction::SettleGroup).into();
-        assert_eq!(transfer.next(), rounds);
+        assert_eq!(transfer.actions(), rounds);
         transfer.on_failed(&rounds[0]);
         transfer.on_settled(&8);
         transfer.on_settled(&9);
         assert_eq!(transfer.waits_for(), WaitsFor::Rounds(1));
-        assert_eq!(transfer.next(), rounds[..1]);
+        assert_eq!(transfer.actions(), rounds[..1]);
         transfer.on_settled(&7);
         let copies = [1, 3].map(|id| TransferAction::CopyRecords { from: NodeId(id) });
-        assert_eq!(transfer.next(), copies);
+        assert_eq!(transfer.actions(), copies);
         transfer.on_copied(NodeId(1));
         assert_eq!(
-            transfer.next(),
+            transfer.actions(),
             [TransferAction::Compare { with: NodeId(1) }]
         );
         transfer.on_copied(NodeId(3));
         transfer.on_compared(NodeId(1));
         assert!(!transfer.is_done());
         assert_eq!(
-            transfer.next(),
+            transfer.actions(),
             [TransferAction::Compare { with: NodeId(3) }]
         );
         transfer.on_compared(NodeId(3));
@@ -315,18 +315,18 @@ mod tests {
     #[test]
     fn who_tells_late_is_copied_too() {
         let mut transfer = transfer();
-        transfer.next();
+        transfer.actions();
         transfer.on_names(NodeId(1), []);
         transfer.on_names(NodeId(2), []);
         for node in [1, 2].map(NodeId) {
-            transfer.next();
+            transfer.actions();
             transfer.on_copied(node);
             transfer.on_compared(node);
         }
         assert!(transfer.is_done());
         transfer.on_names(NodeId(3), [4]);
         assert!(!transfer.is_done());
-        assert_eq!(transfer.next(), [TransferAction::SettleGroup(4)]);
+        assert_eq!(transfer.actions(), [TransferAction::SettleGroup(4)]);
     }
 
     #[test]
@@ -348,7 +348,7 @@ mod tests {
             let mut open: Vec<Action> = Vec::new();
             let mut done: BTreeSet<Action> = BTreeSet::new();
             for (pick, luck) in choices {
-                let new = transfer.next();
+                let new = transfer.actions();
                 for action in &new {
                     prop_assert!(!open.contains(action) && !done.contains(action), "{action:?} is given out twice");
                 }

@@ -101,7 +101,7 @@ impl World {
         let Some(mover) = self.movers.get_mut(&node) else {
             return;
         };
-        let (actions, attempt) = (mover.transfer.next(), mover.attempt);
+        let (actions, attempt) = (mover.transfer.actions(), mover.attempt);
         for action in actions {
             let ticks = 1 + self.chance.below(6);
             match action {
