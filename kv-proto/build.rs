@@ -13,6 +13,11 @@ const FILES: [&str; 4] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
+    // Another way to say `--cfg souk_mutants`, which leaves all other crates as they are built.
+    println!("cargo::rerun-if-env-changed=SOUK_BUILD_MUTANTS");
+    if env::var_os("SOUK_BUILD_MUTANTS").is_some() {
+        println!("cargo::rustc-cfg=souk_mutants");
+    }
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(

@@ -30,6 +30,7 @@ mod attempts;
 mod budget;
 mod client;
 mod convert;
+mod environment;
 mod error;
 mod model;
 mod options;
@@ -40,6 +41,7 @@ mod topology;
 
 pub use admin::{Admin, Progress};
 pub use client::Client;
+pub use environment::ClientEnvironment;
 pub use error::{ClientError, RequestError};
 pub use model::{
     CasOutcome, Condition, Consistency, Context, FailedCondition, KEY_BYTES_MAX, Key, Page, Put,
@@ -55,5 +57,6 @@ pub use souk_kv_proto::{
         StatusResponse, SteerHintsRequest, SteerHintsResponse, TombstonesResponse, TombstonesWait,
     },
     kv::{BucketConfig, BucketMode, ErrorCode, Explain, ExplainReplica},
+    network::Network,
 };
 pub use topology::Topology;

@@ -1,7 +1,9 @@
-//! The wall clock and the random numbers of a node, so that a simulation can supply its own.
+//! What a node takes from the world around it — time of day, chance, network, disk — so that a simulation
+//! can supply its own.
 //!
 //! Place: the only part of the node that asks the operating system for time of day or randomness;
-//! elapsed time is `tokio::time`, which a simulation steps by itself.
+//! elapsed time is `tokio::time`, which a simulation steps by itself. The disk is that of the memory
+//! engine alone: the durable engines have a directory.
 //! Not here: hybrid logical clocks (`kv_core::causality::Stamp`), ballots (`kv_core::register`).
 
 use std::{
@@ -12,6 +14,8 @@ use std::{
 
 use parking_lot::Mutex;
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
+use souk_kv_proto::network::Network;
+use souk_kv_storage::MemoryDisk;
 
 /// Tells the time of day.
 pub trait WallClock: Send + Sync + 'static {
@@ -34,11 +38,13 @@ impl WallClock for SystemClock {
     }
 }
 
-/// Clock and randomness of one node. Cheap to clone.
+/// Clock, randomness, network and pretended disk of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Environment {
     clock: Arc<dyn WallClock>,
     random: Arc<Mutex<StdRng>>,
+    network: Network,
+    disk: MemoryDisk,
 }
 
 impl fmt::Debug for Environment {
@@ -48,17 +54,40 @@ impl fmt::Debug for Environment {
 }
 
 impl Environment {
-    /// The real clock and randomness of the operating system.
+    /// The real clock, randomness and network of the operating system, and an empty memory disk.
     pub fn system() -> Self {
         Self::new(Arc::new(SystemClock), StdRng::from_os_rng())
     }
 
-    /// A clock and a seeded generator of the caller's.
+    /// A clock and a seeded generator of the caller's, on the real network, with an empty memory disk.
     pub fn new(clock: Arc<dyn WallClock>, random: StdRng) -> Self {
         Self {
             clock,
             random: Arc::new(Mutex::new(random)),
+            network: Network::System,
+            disk: MemoryDisk::new(),
         }
+    }
+
+    /// The same on another network. On a pretended one the node serves gRPC only, without probes, and
+    /// counts nothing: both belong to a process, and there several nodes share one.
+    #[must_use]
+    pub fn with_network(self, network: Network) -> Self {
+        Self { network, ..self }
+    }
+
+    /// The same with the disk that the memory engine works on.
+    #[must_use]
+    pub fn with_disk(self, disk: MemoryDisk) -> Self {
+        Self { disk, ..self }
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    pub(crate) fn disk(&self) -> &MemoryDisk {
+        &self.disk
     }
 
     /// Milliseconds since the Unix epoch.

@@ -4,7 +4,7 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | `node` | starting and stopping |
+//! | `node`, `listen` | starting and stopping; the ports |
 //! | `config` | `cluster.toml`, checked |
 //! | `api` | what clients and operators ask over gRPC |
 //! | `http` | health and metrics |
@@ -38,6 +38,7 @@ mod hint;
 mod http;
 mod identity;
 mod keys;
+mod listen;
 mod members;
 mod meter;
 mod mint;

@@ -20,6 +20,7 @@ use souk_kv_core::{
     causality::{ActorId, CounterLease, Dot, Record, Stamp},
     tombstone::ErasedFloor,
 };
+use souk_kv_proto::mutant;
 use souk_kv_storage::{Keyspace, Recovery, Scan, StorageError, Store, WriteBatch};
 use souk_ring::PartitionId;
 use tracing::{error, info, warn};
@@ -54,6 +55,7 @@ impl Mint {
     /// [`StorageError`] when that cannot be made durable; the store is not vouched for then.
     pub(crate) async fn forget_unless_clean(store: &Store) -> Result<(), StorageError> {
         match store.recovery() {
+            _ if mutant!("actors-kept") => return Ok(()),
             Recovery::Clean if read_lease(store)?.is_some() => return Ok(()),
             // New, or a stranger to itself.
             Recovery::Clean => {}
@@ -90,7 +92,11 @@ impl Mint {
         own: impl Iterator<Item = PartitionId>,
         environment: Environment,
     ) -> Result<Self, StorageError> {
-        let leased = read_lease(&store)?.unwrap_or(0);
+        let leased = if mutant!("lease-from-zero") {
+            0
+        } else {
+            read_lease(&store)?.unwrap_or(0)
+        };
         let mut actors = BTreeMap::new();
         let mut batch = WriteBatch::new();
         for partition in own {

@@ -5,7 +5,6 @@
 //! no new requests, peers told, work under way finished within a bound, ports closed, store closed.
 
 use std::{
-    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
@@ -16,17 +15,14 @@ use souk_kv_proto::{
     DESCRIPTORS, admin::admin_server::AdminServer, kv::kv_server::KvServer,
     peer::peer_server::PeerServer,
 };
-use souk_kv_storage::{
-    Bounds, EngineKind, Keyspace, MemoryDisk, StorageError, Store, StoreOptions,
-};
+use souk_kv_storage::{Bounds, EngineKind, Keyspace, StorageError, Store, StoreOptions};
 use souk_ring::{Layout, LayoutError, MemberSpec, Name, PartitionCount, ReplicasN, Weight};
 use tokio::{
-    net::{TcpListener, lookup_host},
     task::JoinHandle,
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::{service::Routes, transport::Server};
 use tonic_health::pb::health_server::HealthServer;
 use tracing::{error, info, warn};
 
@@ -45,6 +41,7 @@ use crate::{
     http,
     identity::{Identity, IdentityError, addresses_of},
     keys,
+    listen::Doors,
     members::{Fence, Members, care_for_store, count_pulse, found},
     mint::Mint,
     peer::{FRAME_DECODE_BYTES_MAX, LinkOptions, PeerService, Peers},
@@ -162,7 +159,9 @@ impl Node {
     /// # Errors
     /// [`NodeError`] when it cannot start; nothing of it is left running then.
     pub async fn start(options: NodeOptions, environment: Environment) -> Result<Self, NodeError> {
-        http::start_counting();
+        if environment.network().is_system() {
+            http::start_counting();
+        }
         let NodeOptions { config, name, data } = options;
         let section = config
             .node(&name)
@@ -178,10 +177,9 @@ impl Node {
             })?;
         check_reach(&config, &section)?;
         let genesis = first_layout(&config)?;
-        let grpc = listen(&section, "grpc", &section.grpc).await?;
-        let probes = listen(&section, "http", &section.http).await?;
+        let doors = Doors::open(environment.network(), &section).await?;
         let engine = config.engine_of(&section);
-        let store = Store::open(store_options(&config, engine, data))?;
+        let store = Store::open(store_options(&config, engine, data, &environment))?;
         Mint::forget_unless_clean(&store).await?;
         let (identity, layout) = Identity::open(&store, &genesis, &name, &environment).await?;
         info!(node = name, engine = engine.as_str(), recovery = ?store.recovery(), "store is open");
@@ -207,7 +205,7 @@ impl Node {
             health: tonic_health::server::HealthReporter::new(),
             shutdown_timeout: config.limits.shutdown_timeout,
         };
-        node.serve(grpc, probes);
+        node.serve(doors);
         node.begin_background(&config);
         info!(node = node.core.name, grpc = %section.grpc, http = %section.http, "node is up");
         Ok(node)
@@ -258,7 +256,7 @@ impl Node {
         Ok(())
     }
 
-    fn serve(&mut self, grpc: TcpListener, probes: TcpListener) {
+    fn serve(&mut self, doors: Doors) {
         let core = &self.core;
         let requests = Requests::new(Arc::clone(core));
         let answers = Arc::new(PeerAnswers::new(Arc::clone(core)));
@@ -284,20 +282,20 @@ impl Node {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .add_service(kv)
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+        let services = Routes::new(kv)
             .add_service(AdminServer::new(AdminService::new(Arc::clone(core))))
             .add_service(peer)
             .add_service(health)
             .add_service(reflection)
             .add_service(reflection_alpha);
-        let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
-        let stopped = self.stop.clone().cancelled_owned();
+        let serving = doors.grpc.serve(server, services, self.stop.clone());
         self.servers.push(tokio::spawn(async move {
-            if let Err(cause) = server.serve_with_incoming_shutdown(incoming, stopped).await {
+            if let Err(cause) = serving.await {
                 error!(%cause, "the gRPC server ended");
             }
         }));
+        let Some(probes) = doors.probes else { return };
         let routes = http::routes(Arc::clone(core));
         let stopped = self.stop.clone().cancelled_owned();
         self.servers.push(tokio::spawn(async move {
@@ -317,6 +315,7 @@ impl Node {
         let watcher = Arc::new(LinkWatcher::new(Arc::clone(core)));
         for link in core.cluster.peers().links() {
             let options = LinkOptions {
+                network: core.cluster.environment.network().clone(),
                 in_flight_bytes_max,
             };
             let run = Arc::clone(link).run(options, Arc::clone(&watcher), self.stop.clone());
@@ -590,12 +589,17 @@ fn first_layout(config: &ClusterFile) -> Result<Layout, NodeError> {
     )?)
 }
 
-fn store_options(config: &ClusterFile, engine: EngineName, data: PathBuf) -> StoreOptions {
+fn store_options(
+    config: &ClusterFile,
+    engine: EngineName,
+    data: PathBuf,
+    environment: &Environment,
+) -> StoreOptions {
     let storage = &config.storage;
     let options = match engine {
         EngineName::Fjall => StoreOptions::directory(data, EngineKind::Fjall),
         EngineName::Sled => StoreOptions::directory(data, EngineKind::Sled),
-        EngineName::Memory => StoreOptions::memory(MemoryDisk::default()),
+        EngineName::Memory => StoreOptions::memory(environment.disk().clone()),
     };
     let disk_reserve_bytes = match engine {
         EngineName::Fjall | EngineName::Sled => storage.disk_reserve_bytes,
@@ -612,22 +616,4 @@ fn store_options(config: &ClusterFile, engine: EngineName, data: PathBuf) -> Sto
         disk_reserve_bytes,
         ..options
     }
-}
-
-async fn listen(
-    node: &NodeSection,
-    key: &'static str,
-    address: &Address,
-) -> Result<TcpListener, NodeError> {
-    let failed = |cause| NodeError::Listen {
-        node: node.name.clone(),
-        key,
-        address: address.clone(),
-        cause,
-    };
-    let resolved: Vec<SocketAddr> = lookup_host(address.to_string())
-        .await
-        .map_err(failed)?
-        .collect();
-    TcpListener::bind(resolved.as_slice()).await.map_err(failed)
 }

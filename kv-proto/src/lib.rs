@@ -2,13 +2,16 @@
 //!
 //! The `.proto` files under `proto/` are the source; this crate holds the generated types, their
 //! conversions from and to the types of `souk_kv_core` and `souk_ring`, and the one table that ties
-//! error codes to gRPC codes, outcomes and retries.
+//! error codes to gRPC codes, outcomes and retries. Beside them stands [`network`], the seam under every
+//! connection that carries them.
 //!
 //! Place: wire; used by `kv_node`, `kv_client` and the command line.
 //! Not here: storage keys and framing on disk (`kv_node::keys`, `kv_storage`).
 
 pub mod convert;
 pub mod error;
+pub mod mutants;
+pub mod network;
 
 /// Generated types; the comments stand in the `.proto` files.
 #[allow(missing_docs, clippy::all, unreachable_pub)]

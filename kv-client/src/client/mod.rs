@@ -23,7 +23,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{admin::Admin, error::ClientError, options::ClientOptions, topology::Topology};
+use crate::{
+    admin::Admin, environment::ClientEnvironment, error::ClientError, options::ClientOptions,
+    topology::Topology,
+};
 
 pub(crate) use shared::{Shared, View};
 
@@ -56,9 +59,20 @@ impl Client {
     /// `ClientError::Option` when an option is out of its range, `ClientError::NoNode` when nobody
     /// answered.
     pub async fn connect(options: ClientOptions) -> Result<Client, ClientError> {
+        Client::connect_in(ClientEnvironment::default(), options).await
+    }
+
+    /// [`Client::connect`] with a network and a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_in(
+        environment: ClientEnvironment,
+        options: ClientOptions,
+    ) -> Result<Client, ClientError> {
         options.validate()?;
         Ok(Client {
-            shared: Shared::connect(options).await?,
+            shared: Shared::connect(environment, options).await?,
         })
     }
 

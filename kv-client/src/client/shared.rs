@@ -3,17 +3,13 @@
 //! Invariants: 1. topology and links change together, as one view. 2. background tasks hold no lasting
 //! strong reference, so that dropping the last clone ends them.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::{Rng, RngCore, SeedableRng, rngs::SmallRng};
-use souk_kv_proto::kv::RequestId;
+use souk_kv_proto::{kv::RequestId, mutant};
 use souk_ring::NodeId;
 use tokio::{
     sync::{Notify, watch},
@@ -26,6 +22,7 @@ use crate::{
     attempts::AttemptLimits,
     budget::RetryBudget,
     convert::millis,
+    environment::ClientEnvironment,
     error::ClientError,
     options::ClientOptions,
     request_ids::{RequestIds, Sequence},
@@ -38,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) view: ArcSwap<View>,
     pub(crate) budget: RetryBudget,
     pub(crate) signals: Arc<Signals>,
+    environment: ClientEnvironment,
     link_options: LinkOptions,
     chance: Arc<Mutex<SmallRng>>,
     identity: Bytes,
@@ -149,7 +147,10 @@ impl LinkListener for Signals {
 
 impl Shared {
     /// Links to the endpoints, waits until a node describes the cluster, then links to all nodes.
-    pub(super) async fn connect(options: ClientOptions) -> Result<Arc<Shared>, ClientError> {
+    pub(super) async fn connect(
+        environment: ClientEnvironment,
+        options: ClientOptions,
+    ) -> Result<Arc<Shared>, ClientError> {
         let mut random = match options.seed {
             Some(seed) => SmallRng::seed_from_u64(seed),
             None => SmallRng::from_os_rng(),
@@ -164,6 +165,7 @@ impl Shared {
             known: Mutex::new((0, 0)),
         });
         let link_options = LinkOptions {
+            network: environment.network.clone(),
             connect_timeout: options.connect_timeout,
             in_flight_max: options.in_flight_max,
             started: Instant::now(),
@@ -179,6 +181,7 @@ impl Shared {
             view: ArcSwap::from_pointee(view),
             budget: RetryBudget::new(options.retry_budget_ratio, options.retry_budget_burst),
             signals,
+            environment,
             link_options,
             chance,
             identity: Bytes::copy_from_slice(&identity),
@@ -248,13 +251,10 @@ impl Shared {
     /// Names one write until the ticket is dropped.
     pub(crate) fn ticket(&self) -> Ticket<'_> {
         let sequence = self.request_ids.lock().give();
-        let issued = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Ticket {
             shared: self,
             sequence,
-            issued_unix_ms: millis(issued),
+            issued_unix_ms: self.environment.unix_ms(),
         }
     }
 }
@@ -285,7 +285,11 @@ impl Ticket<'_> {
     pub(crate) fn request_id(&self, attempt: u32) -> RequestId {
         RequestId {
             client: self.shared.identity.clone(),
-            sequence: self.sequence.number,
+            sequence: if mutant!("retry-under-another-name") {
+                self.sequence.number + (u64::from(attempt) << 40)
+            } else {
+                self.sequence.number
+            },
             lowest_unanswered: self.sequence.lowest_unanswered,
             issued_unix_ms: self.issued_unix_ms,
             attempt,

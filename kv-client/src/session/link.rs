@@ -18,6 +18,7 @@ use souk_kv_proto::kv::{
     Error, ErrorCode, Outcome, SessionResponses, kv_client::KvClient,
     session_request::Body as Question, session_response::Body as Answer,
 };
+use souk_kv_proto::network::Network;
 use tokio::{
     sync::Semaphore,
     task::AbortHandle,
@@ -47,6 +48,7 @@ const FRAME_BYTES_MAX: usize = 1 << 30;
 /// What links need from their client.
 #[derive(Clone)]
 pub(crate) struct LinkOptions {
+    pub(crate) network: Network,
     pub(crate) connect_timeout: Duration,
     pub(crate) in_flight_max: usize,
     /// The moment since which times are counted.
@@ -91,15 +93,15 @@ impl Link {
         address: &str,
         options: &LinkOptions,
     ) -> Result<Link, tonic::transport::Error> {
-        let channel = Endpoint::from_shared(format!("http://{address}"))?
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(options.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(STREAM_WINDOW_BYTES)
-            .connect_lazy();
+            .initial_connection_window_size(STREAM_WINDOW_BYTES);
+        let channel = options.network.connect_lazy(&endpoint);
         let state = Arc::new(LinkState::default());
         let activity = Arc::new(Activity::default());
         let background = Background {

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use metrics::counter;
 use souk_kv_core::hint::{HandoffPacer, PacerBounds};
-use souk_kv_proto::peer::{Relay, WriteRecord, peer_message::Body};
+use souk_kv_proto::{
+    mutant,
+    peer::{Relay, WriteRecord, peer_message::Body},
+};
 use souk_ring::NodeId;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -214,7 +217,7 @@ async fn deliver(handoff: &Handoff, target: NodeId, way: Way, hint: StoredHint) 
         Ok(_) => false,
         Err(cause) => {
             debug!(target_node = target.0, %cause, "a hint was not taken");
-            false
+            mutant!("hint-dropped-untaken") && handoff.hints.remove(&hint).await.is_ok()
         }
     }
 }

@@ -13,7 +13,10 @@ use souk_kv_core::{
     causality::{MergeMode, Record},
     hint::{HintBudget, HintKey},
 };
-use souk_kv_proto::convert::causality::{decode_record, encode_record};
+use souk_kv_proto::{
+    convert::causality::{decode_record, encode_record},
+    mutant,
+};
 use souk_kv_storage::{Keyspace, Scan, StorageError, Store, WriteBatch};
 use souk_ring::NodeId;
 use tokio::sync::Notify;
@@ -102,6 +105,12 @@ impl HintSpace {
                 let Ok(key) = HintKey::decode(&row.key) else {
                     continue;
                 };
+                if mutant!("hints-forgotten") {
+                    let mut batch = WriteBatch::new();
+                    batch.delete(Keyspace::Hints, row.key.clone());
+                    drop(store.submit(batch));
+                    continue;
+                }
                 let bytes = size(&row.key, row.value.as_ref().map_or(0, Bytes::len));
                 let totals = by_target.entry(key.target).or_default();
                 totals.count += 1;

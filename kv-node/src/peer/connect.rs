@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use souk_kv_proto::peer::peer_client::PeerClient;
+use souk_kv_proto::{network::Network, peer::peer_client::PeerClient};
 use tonic::transport::{Channel, Endpoint, Error};
 
 use super::FRAME_DECODE_BYTES_MAX;
@@ -15,17 +15,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
-pub(super) async fn connect(address: &str) -> Result<PeerClient<Channel>, Error> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))?
+pub(super) async fn connect(
+    network: &Network,
+    address: &str,
+) -> Result<PeerClient<Channel>, Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .connect()
-        .await?;
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    let channel = network.connect(&endpoint).await?;
     Ok(PeerClient::new(channel)
         .max_decoding_message_size(FRAME_DECODE_BYTES_MAX)
         .max_encoding_message_size(FRAME_DECODE_BYTES_MAX))

@@ -18,7 +18,10 @@ use arc_swap::ArcSwapOption;
 use futures::{StreamExt, future::ready, stream};
 use metrics::counter;
 use parking_lot::Mutex;
-use souk_kv_proto::peer::{Hello, HelloReply, PeerFrame, PeerMessage, peer_message::Body};
+use souk_kv_proto::{
+    network::Network,
+    peer::{Hello, HelloReply, PeerFrame, PeerMessage, peer_message::Body},
+};
 use souk_ring::NodeId;
 use tokio::{
     sync::{Notify, oneshot},
@@ -41,6 +44,7 @@ const ENVELOPE_BYTES: usize = 32;
 /// How a link is set up.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkOptions {
+    pub(crate) network: Network,
     /// Bytes of requests that may wait to leave, and that may wait for an answer.
     pub(crate) in_flight_bytes_max: usize,
 }
@@ -272,7 +276,7 @@ impl PeerLink {
         options: &LinkOptions,
         events: &impl LinkEvents,
     ) -> Result<(Arc<Connection>, Streaming<PeerFrame>), LinkFailure> {
-        let mut client = connect(&self.address)
+        let mut client = connect(&options.network, &self.address)
             .await
             .map_err(LinkFailure::unreachable)?;
         let (outbox, batches) = outbox(options.in_flight_bytes_max);

@@ -161,6 +161,7 @@ async fn rig() -> Rig {
     let watcher = Arc::new(Watcher(watch::Sender::new((false, false))));
     for link in peers.links() {
         let options = LinkOptions {
+            network: souk_kv_proto::network::Network::System,
             in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
         };
         tokio::spawn(Arc::clone(link).run(options, Arc::clone(&watcher), stop.clone()));

@@ -14,7 +14,10 @@ use souk_kv_core::register::{
     PrepareDecision, PrepareRequest, PromiseReply, ReadReply, ReadRequest, Row, RowKey,
     RowSelection, Rows, RowsChange, UndoLog,
 };
-use souk_kv_proto::convert::register::{decode_header, decode_row, encode_header, encode_row};
+use souk_kv_proto::{
+    convert::register::{decode_header, decode_row, encode_header, encode_row},
+    mutant,
+};
 use souk_kv_storage::{Keyspace, Scan, StorageError, Store, WriteBatch};
 use souk_ring::LayoutEpoch;
 
@@ -86,7 +89,9 @@ impl GroupStore {
                 let rows = self.select(key, &request.rows)?;
                 let mut batch = WriteBatch::new();
                 batch.put(Keyspace::Registers, key.header(), encode_header(&header));
-                self.store.commit(batch).await?;
+                if !mutant!("promise-forgotten") {
+                    self.store.commit(batch).await?;
+                }
                 Ok(PromiseReply::Promised {
                     ballot: request.ballot,
                     report: header.report(rows),
@@ -130,6 +135,10 @@ impl GroupStore {
                 reply,
             } => {
                 let batch = self.batch(key, &header, change)?;
+                if mutant!("vote-before-sync") {
+                    drop(self.store.submit(batch));
+                    return Ok(reply);
+                }
                 self.store.commit(batch).await?;
                 Ok(reply)
             }
@@ -224,6 +233,12 @@ impl GroupStore {
                 cause: cause.to_string(),
             })?,
         };
+        if mutant!("lower-ballots-accepted") {
+            return Ok(AcceptorHeader {
+                promised: AcceptorHeader::empty(epoch).promised,
+                ..header.fenced(epoch)
+            });
+        }
         Ok(header.fenced(epoch))
     }
 

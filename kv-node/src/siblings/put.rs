@@ -19,6 +19,7 @@ use souk_kv_core::{
 };
 use souk_kv_proto::{
     kv::{Explain, RequestOptions},
+    mutant,
     peer::{StoreHint, WriteRecord, WriteRecords, peer_message::Body},
 };
 use souk_kv_storage::StorageError;
@@ -128,9 +129,12 @@ impl Coordinator {
             primaries: place.primaries(),
             fallbacks: place.fallbacks(),
             local: self.cluster.node,
-            write_quorum: write_quorum(place, options)?,
+            write_quorum: match write_quorum(place, options)? {
+                needed if mutant!("put-one-short") => needed.saturating_sub(1).max(1),
+                needed => needed,
+            },
             write_floor: place.bucket.quorums.write_floor(),
-            strict: options.strict,
+            strict: options.strict && !mutant!("strict-counts-stand-ins"),
         };
         let (put, actions) = PutCoordinator::start(request, |node| self.cluster.is_up(node));
         if let Some(PutAnswer::NotApplied { reachable, needed }) = put.answer_given() {
@@ -271,6 +275,7 @@ impl Coordinator {
         let coordinator = self.clone();
         Box::pin(async move {
             let result = match own.commit {
+                Some(_) if mutant!("put-before-sync") => Ok(()),
                 Some(commit) => commit.await,
                 None => Ok(()),
             };
@@ -441,7 +446,11 @@ fn outcome(
             needed: needed.into(),
             waited_ms: millis(waited),
             mend: "the write may still land; read the key, or repeat it under the same request id",
-            outcome: Outcome::Unknown,
+            outcome: if mutant!("timeout-is-no") {
+                Outcome::NotApplied
+            } else {
+                Outcome::Unknown
+            },
         }),
     }
 }

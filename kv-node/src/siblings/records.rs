@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use souk_kv_core::causality::{MergeMode, Record};
 use souk_kv_proto::{
     convert::causality::{decode_record, encode_record},
+    mutant,
     peer::{RecordCopies, StoredRow, WriteRecord},
 };
 use souk_kv_storage::{
@@ -320,6 +321,14 @@ impl Records {
                 .await?;
         }
         let before = local.held();
+        if mutant!("merge-keeps-local") && !local.record.is_empty() {
+            return Ok(None);
+        }
+        let local = if mutant!("merge-keeps-arrival") {
+            Local::default()
+        } else {
+            local
+        };
         let merged = merged(local, arrived, incoming, mode);
         Ok(merged.map(|(merged, record)| RecordChange {
             store_key: store_key.clone(),

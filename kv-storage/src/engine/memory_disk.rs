@@ -10,6 +10,7 @@
 //! Not here: visibility and reads (`super::memory`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,12 @@ pub struct MemoryDisk {
     pub(super) state: Arc<Mutex<DiskState>>,
 }
 
+impl fmt::Debug for MemoryDisk {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("MemoryDisk")
+    }
+}
+
 #[derive(Default)]
 pub(super) struct DiskState {
     checkpoint: Tables,
@@ -52,6 +59,7 @@ pub(super) struct DiskState {
     capacity_bytes: Option<u64>,
     /// Rows that read wrong until they are written again.
     damaged: BTreeSet<(Keyspace, Bytes)>,
+    found_full_count: u64,
 }
 
 impl MemoryDisk {
@@ -97,12 +105,34 @@ impl MemoryDisk {
         self.state.lock().damaged.insert((keyspace, key));
     }
 
+    /// Bytes on it, synced or not.
+    pub fn used_bytes(&self) -> u64 {
+        self.state.lock().used_bytes()
+    }
+
+    /// Bytes that a power cut now might take.
+    pub fn unsynced_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        (state.log.len() - state.synced) as u64
+    }
+
+    /// Whether a sync is still to fail, after [`MemoryDisk::fail_next_sync`].
+    pub fn is_sync_failure_pending(&self) -> bool {
+        self.state.lock().fail_next_sync
+    }
+
+    /// How often a writer has found the disk full.
+    pub fn found_full_count(&self) -> u64 {
+        self.state.lock().found_full_count
+    }
+
     /// Bytes that are free, if the disk is bounded.
     pub(crate) fn available_bytes(&self) -> Option<u64> {
-        let state = self.state.lock();
-        state
-            .capacity_bytes
-            .map(|capacity| capacity.saturating_sub(state.used_bytes()))
+        let mut state = self.state.lock();
+        let capacity = state.capacity_bytes?;
+        let available = capacity.saturating_sub(state.used_bytes());
+        state.found_full_count += u64::from(available == 0);
+        Some(available)
     }
 
     pub(crate) fn sync_latency(&self) -> Duration {
