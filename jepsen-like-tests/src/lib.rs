@@ -19,8 +19,11 @@
 pub mod checker;
 pub mod fault;
 pub mod history;
+pub mod mutants;
+pub mod picture;
 pub mod process;
 pub mod run;
+pub mod sim;
 pub mod workload;
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ fn a_run_that_cannot_be_is_refused_before_anything_starts() {
     refuse(
         &["--real", "--workload", "meteor"],
         &out,
-        "the workloads are register, cart",
+        "the workloads are register, cas-register",
     );
     refuse(
         &["--real", cart[0], cart[1], "--fault", "meteor"],
@@ -148,7 +148,9 @@ fn a_run_that_cannot_be_is_refused_before_anything_starts() {
 
 #[test]
 fn every_command_has_an_example() {
-    for command in ["run", "check", "list"] {
+    for command in [
+        "run", "replay", "matrix", "churn", "mutants", "check", "list",
+    ] {
         let printed = souk_jepsen(&[command, "--help"]).stdout;
         let printed = String::from_utf8(printed).unwrap();
         assert!(printed.contains("Example:"), "{printed}");

@@ -4,6 +4,9 @@
 //! |---|---|---|
 //! | [`Linearizable`] | each key behaved like one machine doing one thing at a time | Herlihy and Wing, 1990 |
 //! | [`SetChecker`] | nothing acknowledged was lost, nothing appeared from nowhere | Jepsen `set-full` |
+//! | [`CartChecker`] | what was added stays, what was removed stays away | ours |
+//! | [`CausalChecker`] | a value goes only when something that saw it replaces it | Dotted Version Vectors |
+//! | [`LedgerChecker`] | the sum of all balances never changes | Jepsen `bank` |
 //! | [`StockChecker`] | granted exactly as much as existed; the ledger adds up | ours |
 //! | [`OrdersChecker`] | one order and one charge for one idempotency key | ours |
 //!
@@ -12,6 +15,9 @@
 //! guessing. 2. a history without evidence is unknown. 3. a violation names the operations involved.
 //! Not here: recording (`crate::history`), running (`crate::workload`).
 
+mod cart;
+mod causal;
+mod ledger;
 pub mod linear;
 mod malformed;
 mod orders;
@@ -19,6 +25,9 @@ mod set;
 mod stock;
 mod verdict;
 
+pub use cart::CartChecker;
+pub use causal::CausalChecker;
+pub use ledger::LedgerChecker;
 pub use linear::Linearizable;
 pub use malformed::Malformed;
 pub use orders::{Books, Charge, ListedOrder, OrdersChecker};

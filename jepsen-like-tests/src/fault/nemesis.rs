@@ -47,6 +47,23 @@ impl<'cluster> Nemesis<'cluster> {
             Action::Start => self.cluster.start_server(node),
             Action::Pause => self.cluster.server(node)?.pause(),
             Action::Resume => self.cluster.server(node)?.resume(),
+            Action::Cut
+            | Action::Mend
+            | Action::Delay
+            | Action::Shuffle
+            | Action::Lose
+            | Action::Calm
+            | Action::SetClock
+            | Action::BendClock
+            | Action::MendClock
+            | Action::FillDisk
+            | Action::FreeDisk
+            | Action::FailSync
+            | Action::Tear
+            | Action::FlipBit
+            | Action::Wipe => Err(HarnessError::NotReal {
+                action: action.as_str(),
+            }),
         }
     }
 }

@@ -1,136 +1,29 @@
-//! Faults as data.
-
-use std::fmt;
-use std::str::FromStr;
+//! Faults as data: a plan made from a seed.
+//!
+//! Each fault of a run has windows of its own, laid one after the other into the middle of the run; the windows
+//! of different faults overlap as chance wills.
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 
-/// A kind of trouble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fault {
-    /// Nothing.
-    None,
-    /// One node at a time is killed with signal 9 and started again, another one each time.
-    KillOne,
-    /// A majority of the nodes is killed with signal 9 at once, and started again.
-    KillMajority,
-    /// One node at a time is frozen, and goes on later with connections that others gave up.
-    PauseOne,
-    /// Every node in turn is stopped politely and started again.
-    Restart,
-}
+use super::{Action, Fault, shape};
 
-impl Fault {
-    /// All of them.
-    pub const ALL: [Fault; 5] = [
-        Fault::None,
-        Fault::KillOne,
-        Fault::KillMajority,
-        Fault::PauseOne,
-        Fault::Restart,
-    ];
+/// One more window of a fault for each such stretch of a run.
+const WINDOW_EVERY_MS: u64 = 10_000;
+/// Least number of windows of a fault that needs no node in turn.
+const WINDOWS_MIN: u64 = 3;
+/// A flapping or strobing window changes so often.
+const BEATS: u64 = 6;
+const DELAY_MS: i64 = 200;
+const SHUFFLE_MS: i64 = 120;
+const LOSE_PER_MILLE: i64 = 50;
+/// Farthest jump of a clock.
+const JUMP_MS_MAX: i64 = 300_000;
 
-    /// Its name on the command line and in files.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Fault::None => "none",
-            Fault::KillOne => "kill-one",
-            Fault::KillMajority => "kill-majority",
-            Fault::PauseOne => "pause-one",
-            Fault::Restart => "restart",
-        }
-    }
-
-    /// What it does, in a line.
-    #[must_use]
-    pub fn about(self) -> &'static str {
-        match self {
-            Fault::None => "nothing is broken",
-            Fault::KillOne => "kill -9 of one node at a time, then started again",
-            Fault::KillMajority => "kill -9 of a majority at once, then started again",
-            Fault::PauseOne => "SIGSTOP and SIGCONT of one node at a time",
-            Fault::Restart => "every node in turn is stopped politely and started again",
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Fault {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Fault, String> {
-        let found = Fault::ALL.into_iter().find(|fault| fault.as_str() == text);
-        found.ok_or_else(|| {
-            let names = Fault::ALL.map(Fault::as_str).join(", ");
-            format!("there is no fault `{text}`; the faults are {names}")
-        })
-    }
-}
-
-/// One blow, or its undoing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// Signal 9.
-    Kill,
-    /// Signal 15, and wait.
-    Stop,
-    /// Start again.
-    Start,
-    /// Signal STOP.
-    Pause,
-    /// Signal CONT.
-    Resume,
-}
-
-impl Action {
-    /// All of them.
-    pub const ALL: [Action; 5] = [
-        Action::Kill,
-        Action::Stop,
-        Action::Start,
-        Action::Pause,
-        Action::Resume,
-    ];
-
-    /// Its name in histories.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Action::Kill => "kill",
-            Action::Stop => "stop",
-            Action::Start => "start",
-            Action::Pause => "pause",
-            Action::Resume => "resume",
-        }
-    }
-
-    /// Whether it makes things worse.
-    #[must_use]
-    pub fn is_blow(self) -> bool {
-        match self {
-            Action::Kill | Action::Stop | Action::Pause => true,
-            Action::Start | Action::Resume => false,
-        }
-    }
-
-    fn undo(self) -> Action {
-        match self {
-            Action::Kill | Action::Stop | Action::Start => Action::Start,
-            Action::Pause | Action::Resume => Action::Resume,
-        }
-    }
-}
+/// A direction between two nodes, from the first to the second.
+pub type Link = (String, String);
 
 /// One line of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,14 +33,21 @@ pub struct Step {
     /// What.
     pub action: Action,
     /// To which nodes, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
+    /// To which links, by the names of their ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    /// How much; what it counts is said at the [`Action`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<i64>,
 }
 
 /// What is broken, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// The kind of trouble.
-    pub fault: Fault,
+    /// The kinds of trouble.
+    pub faults: Vec<Fault>,
     /// What it was made from.
     pub seed: u64,
     /// How long the workload runs, in milliseconds.
@@ -156,106 +56,204 @@ pub struct Schedule {
     pub steps: Vec<Step>,
 }
 
+/// A blow that lasts: what happens to whom in one window.
+#[derive(Clone)]
+struct Blow {
+    action: Action,
+    nodes: Vec<String>,
+    links: Vec<Link>,
+    amount: Option<i64>,
+    /// How often it falls and is undone within its window.
+    beats: u64,
+}
+
 impl Schedule {
-    /// Plans `fault` into the middle of a workload of `time_ms`: the first and last tenths are quiet, so that
+    /// Plans `faults` into the middle of a workload of `time_ms`: the first and last tenths are quiet, so that
     /// there is something before and after to compare with.
     #[must_use]
-    pub fn plan(fault: Fault, seed: u64, time_ms: u64, nodes: &[String]) -> Schedule {
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut victims = nodes.to_vec();
-        victims.shuffle(&mut random);
-        let (blow, windows): (Action, Vec<Vec<String>>) = match fault {
-            Fault::None => (Action::Kill, Vec::new()),
-            Fault::KillOne => (Action::Kill, one_at_a_time(&victims, 2)),
-            Fault::PauseOne => (Action::Pause, one_at_a_time(&victims, 2)),
-            Fault::Restart => (Action::Stop, one_at_a_time(&victims, victims.len())),
-            Fault::KillMajority => {
-                let majority = victims.len() / 2 + 1;
-                (Action::Kill, vec![victims[..majority].to_vec()])
-            }
-        };
-        let slot_ms = time_ms * 8 / 10 / u64::try_from(windows.len().max(1)).unwrap_or(1);
-        let mut steps = Vec::with_capacity(windows.len() * 2);
-        for (number, nodes) in (0..).zip(windows) {
-            let start_ms = time_ms / 10 + number * slot_ms;
-            let wait_ms = random.random_range(0..=slot_ms / 10);
-            let hold_ms = random.random_range(slot_ms * 4 / 10..=slot_ms * 6 / 10);
-            let at_ms = start_ms + wait_ms;
-            steps.push(Step {
-                at_ms,
-                action: blow,
-                nodes: nodes.clone(),
-            });
-            steps.push(Step {
-                at_ms: at_ms + hold_ms,
-                action: blow.undo(),
-                nodes,
-            });
+    pub fn plan(faults: &[Fault], seed: u64, time_ms: u64, nodes: &[String]) -> Schedule {
+        let mut steps = Vec::new();
+        for (position, fault) in (0_u64..).zip(faults) {
+            let mut random =
+                StdRng::seed_from_u64(seed ^ position.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut victims = nodes.to_vec();
+            victims.shuffle(&mut random);
+            let blows = blows(*fault, time_ms, &victims, &mut random);
+            lay(&blows, time_ms, &mut random, &mut steps);
         }
+        steps.sort_by_key(|step: &Step| step.at_ms);
         Schedule {
-            fault,
+            faults: faults.to_vec(),
             seed,
             time_ms,
             steps,
         }
     }
+
+    /// The names of the faults, for people.
+    #[must_use]
+    pub fn fault_names(&self) -> String {
+        let names: Vec<&str> = self.faults.iter().map(|fault| fault.as_str()).collect();
+        names.join(",")
+    }
 }
 
-fn one_at_a_time(victims: &[String], most: usize) -> Vec<Vec<String>> {
+/// The windows of one fault, in order.
+fn blows(fault: Fault, time_ms: u64, victims: &[String], random: &mut StdRng) -> Vec<Blow> {
+    let windows = (time_ms / WINDOW_EVERY_MS).max(WINDOWS_MIN);
+    let turn = |number: u64| {
+        let position = usize::try_from(number).unwrap_or(0) % victims.len();
+        &victims[position]
+    };
+    let mut made = Vec::new();
+    for number in 0..windows {
+        let node = turn(number);
+        let others = |node: &String| shape::others(node, victims);
+        let blow = match fault {
+            Fault::None => return Vec::new(),
+            // A majority in one window, so that all of it is down at once.
+            Fault::KillMajority if number > time_ms / (3 * WINDOW_EVERY_MS) => break,
+            Fault::KillMajority => {
+                let majority = victims.len() / 2 + 1;
+                let mut nodes = victims.to_vec();
+                nodes.rotate_left(usize::try_from(number).unwrap_or(0) % victims.len());
+                nodes.truncate(majority);
+                Blow::of_nodes(Action::Kill, nodes)
+            }
+            Fault::KillOne => Blow::of_node(Action::Kill, node),
+            Fault::PauseOne => Blow::of_node(Action::Pause, node),
+            Fault::Restart => Blow::of_node(Action::Stop, node),
+            Fault::SplitOne => {
+                Blow::cut(shape::both_ways(std::slice::from_ref(node), &others(node)))
+            }
+            Fault::SplitHalves => Blow::cut(shape::halves(&shuffled(victims, random))),
+            Fault::SplitRing => Blow::cut(shape::majorities_ring(&shuffled(victims, random))),
+            Fault::SplitBridge => Blow::cut(shape::bridge(&shuffled(victims, random))),
+            Fault::SplitOneWay => {
+                Blow::cut(shape::one_way(node, &others(node), random.random_bool(0.5)))
+            }
+            Fault::SplitFlapping => {
+                let links = shape::both_ways(std::slice::from_ref(node), &others(node));
+                Blow::cut(links).beating()
+            }
+            Fault::Slow => Blow::of_links(Action::Delay, node, victims, DELAY_MS),
+            Fault::Lossy => Blow::of_links(Action::Lose, node, victims, LOSE_PER_MILLE),
+            Fault::Jitter => Blow {
+                links: shape::all(victims),
+                ..Blow::of_links(Action::Shuffle, node, victims, SHUFFLE_MS)
+            },
+            Fault::ClockJump => Blow::of_clock(Action::SetClock, node, jump(random)),
+            Fault::ClockStrobe => Blow::of_clock(Action::SetClock, node, jump(random)).beating(),
+            Fault::ClockRate => {
+                let pace = if random.random_bool(0.5) {
+                    random.random_range(500..950)
+                } else {
+                    random.random_range(1_050..3_000)
+                };
+                Blow::of_clock(Action::BendClock, node, pace)
+            }
+            Fault::DiskFull => Blow::of_node(Action::FillDisk, node),
+            Fault::SyncError => Blow::of_node(Action::FailSync, node),
+            Fault::TornWrite => Blow::of_node(Action::Tear, node),
+            Fault::BitFlip => Blow::of_node(Action::FlipBit, &victims[0]),
+            Fault::Wipe => Blow::of_node(Action::Wipe, &victims[0]),
+        };
+        made.push(blow);
+    }
+    made
+}
+
+/// Lays the windows one after the other into the middle of the run.
+fn lay(blows: &[Blow], time_ms: u64, random: &mut StdRng, steps: &mut Vec<Step>) {
+    let slot_ms = time_ms * 8 / 10 / u64::try_from(blows.len().max(1)).unwrap_or(1);
+    for (number, blow) in (0..).zip(blows) {
+        let start_ms = time_ms / 10 + number * slot_ms;
+        let wait_ms = random.random_range(0..=slot_ms / 10);
+        let hold_ms = random.random_range(slot_ms * 4 / 10..=slot_ms * 6 / 10);
+        for beat in 0..blow.beats {
+            let at_ms = start_ms + wait_ms + beat * hold_ms / blow.beats;
+            let until_ms = if blow.beats == 1 {
+                at_ms + hold_ms
+            } else {
+                at_ms + hold_ms / blow.beats / 2
+            };
+            steps.push(blow.step(at_ms, blow.action));
+            steps.push(blow.step(until_ms, blow.action.undo()));
+        }
+    }
+}
+
+fn shuffled(victims: &[String], random: &mut StdRng) -> Vec<String> {
+    let mut victims = victims.to_vec();
+    victims.shuffle(random);
     victims
-        .iter()
-        .take(most)
-        .map(|victim| vec![victim.clone()])
-        .collect()
+}
+
+/// Small and large jumps are equally likely.
+fn jump(random: &mut StdRng) -> i64 {
+    let size = 10_i64
+        .pow(random.random_range(2..=5))
+        .saturating_mul(random.random_range(1..=9));
+    let size = size.min(JUMP_MS_MAX);
+    if random.random_bool(0.5) { size } else { -size }
+}
+
+impl Blow {
+    fn of_nodes(action: Action, nodes: Vec<String>) -> Blow {
+        Blow {
+            action,
+            nodes,
+            links: Vec::new(),
+            amount: None,
+            beats: 1,
+        }
+    }
+
+    fn of_node(action: Action, node: &str) -> Blow {
+        Blow::of_nodes(action, vec![node.to_owned()])
+    }
+
+    fn cut(links: Vec<Link>) -> Blow {
+        Blow {
+            links,
+            ..Blow::of_nodes(Action::Cut, Vec::new())
+        }
+    }
+
+    fn of_links(action: Action, node: &String, victims: &[String], amount: i64) -> Blow {
+        let others = shape::others(node, victims);
+        Blow {
+            links: shape::both_ways(std::slice::from_ref(node), &others),
+            amount: Some(amount),
+            ..Blow::of_nodes(action, Vec::new())
+        }
+    }
+
+    fn of_clock(action: Action, node: &str, amount: i64) -> Blow {
+        Blow {
+            amount: Some(amount),
+            ..Blow::of_node(action, node)
+        }
+    }
+
+    fn beating(self) -> Blow {
+        Blow {
+            beats: BEATS,
+            ..self
+        }
+    }
+
+    fn step(&self, at_ms: u64, action: Action) -> Step {
+        Step {
+            at_ms,
+            action,
+            nodes: self.nodes.clone(),
+            links: self.links.clone(),
+            amount: self.amount.filter(|_| action.is_blow()),
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn schedules_repeat_and_heal(
-            fault in prop::sample::select(Fault::ALL.to_vec()),
-            seed in any::<u64>(),
-            time_ms in 1_000..100_000_u64,
-            count in 1..6_usize,
-        ) {
-            let nodes: Vec<String> = (0..count).map(|number| format!("n{number}")).collect();
-            let schedule = Schedule::plan(fault, seed, time_ms, &nodes);
-            prop_assert_eq!(&schedule, &Schedule::plan(fault, seed, time_ms, &nodes));
-            prop_assert_eq!(schedule.steps.is_empty(), fault == Fault::None);
-            let mut down = BTreeSet::new();
-            let mut last_ms = time_ms / 10;
-            for step in &schedule.steps {
-                prop_assert!(step.at_ms >= last_ms && step.at_ms <= time_ms * 9 / 10);
-                last_ms = step.at_ms;
-                for node in &step.nodes {
-                    let is_news = if step.action.is_blow() {
-                        down.insert(node.clone())
-                    } else {
-                        down.remove(node)
-                    };
-                    prop_assert!(is_news, "{:?}", step);
-                }
-                let most = if fault == Fault::KillMajority { count / 2 + 1 } else { 1 };
-                prop_assert!(down.len() <= most);
-            }
-            prop_assert!(down.is_empty());
-            let text = serde_json::to_string(&schedule).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), schedule);
-        }
-    }
-
-    #[test]
-    fn names_are_read_back() {
-        for fault in Fault::ALL {
-            assert_eq!(fault.as_str().parse(), Ok(fault));
-        }
-        assert!("meteor".parse::<Fault>().unwrap_err().contains("kill-one"));
-    }
-}
+#[path = "schedule_test.rs"]
+mod tests;

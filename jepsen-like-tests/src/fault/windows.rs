@@ -7,15 +7,17 @@ use serde_json::Value;
 use super::Action;
 use crate::history::{History, Process};
 
-/// A time in which one node was down or frozen.
+/// A time in which one node, or some links, were out of order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// The node.
+    /// The node; for links, their names.
     pub node: String,
     /// When the blow was seen to have landed, in nanoseconds of the history.
     pub from_ns: u64,
     /// When it was undone; none if it never was.
     pub to_ns: Option<u64>,
+    /// Whether what undid it found that it had any effect; none if it does not say.
+    pub bit: Option<bool>,
 }
 
 impl Window {
@@ -30,7 +32,8 @@ impl Window {
 #[must_use]
 pub fn windows(history: &History) -> Vec<Window> {
     let mut windows: Vec<Window> = Vec::new();
-    let mut open: BTreeMap<&str, usize> = BTreeMap::new();
+    // By what will undo it: a node may be frozen and wrong about the time at once.
+    let mut open: BTreeMap<(&str, Action), usize> = BTreeMap::new();
     for event in history.events() {
         let node = event.value.get("node").and_then(Value::as_str);
         let (Process::Nemesis, Some(node)) = (event.process, node) else {
@@ -41,15 +44,17 @@ pub fn windows(history: &History) -> Vec<Window> {
             continue;
         };
         if action.is_blow() {
-            open.insert(node, windows.len());
+            open.insert((node, action.undo()), windows.len());
             let node = node.to_owned();
             windows.push(Window {
                 node,
                 from_ns: event.time,
                 to_ns: None,
+                bit: None,
             });
-        } else if let Some(position) = open.remove(node) {
+        } else if let Some(position) = open.remove(&(node, action)) {
             windows[position].to_ns = Some(event.time);
+            windows[position].bit = event.value.get("bit").and_then(Value::as_bool);
         }
     }
     windows
@@ -90,6 +95,7 @@ mod tests {
             node: node.to_owned(),
             from_ns,
             to_ns,
+            bit: None,
         };
         let found = windows(&recorder.history().unwrap());
         assert_eq!(

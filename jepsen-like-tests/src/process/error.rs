@@ -49,6 +49,12 @@ pub enum HarnessError {
         #[source]
         source: io::Error,
     },
+    /// A blow that only simulated nodes can take.
+    #[error("real processes cannot be made to `{action}` here; run it with --sim")]
+    NotReal {
+        /// What was asked for.
+        action: &'static str,
+    },
     /// A signal had no effect that could be seen.
     #[error("{name} was told to {what}, but does not look like it after {waited:?}")]
     NoEffect {

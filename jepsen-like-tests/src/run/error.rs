@@ -56,7 +56,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    pub(super) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RunError {
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RunError {
         let path = path.into();
         move |source| RunError::File { path, source }
     }

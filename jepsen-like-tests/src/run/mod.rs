@@ -12,7 +12,7 @@
 
 mod error;
 mod plan;
-mod report;
+pub(crate) mod report;
 mod runner;
 mod worker;
 

@@ -4,7 +4,7 @@
 //! OUT/schedule.json       what was broken, and when
 //! OUT/repro.txt           the command that repeats it
 //! OUT/results.json        all verdicts
-//! OUT/WORKLOAD/history.jsonl, history.edn, results.json
+//! OUT/WORKLOAD/history.jsonl, history.edn, results.json, timeline.html, latency.svg, rate.svg
 //! OUT/cluster/            configuration, data and logs
 //! ```
 
@@ -19,6 +19,7 @@ use super::{RunError, RunPlan};
 use crate::checker::{Report, Verdict};
 use crate::fault::Schedule;
 use crate::history::{History, write_edn, write_lines};
+use crate::picture::{latency_svg, rate_svg, timeline_html};
 
 /// Everything that a run found.
 #[derive(Clone, Debug, Serialize)]
@@ -67,8 +68,8 @@ impl RunReport {
 
 impl fmt::Display for RunReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Schedule { fault, seed, .. } = &self.schedule;
-        write!(formatter, "fault {fault}, seed {seed}")?;
+        let (faults, seed) = (self.schedule.fault_names(), self.schedule.seed);
+        write!(formatter, "fault {faults}, seed {seed}")?;
         for one in &self.workloads {
             write!(formatter, "\n{}: {}", one.workload, one.report)?;
         }
@@ -76,17 +77,26 @@ impl fmt::Display for RunReport {
     }
 }
 
-/// Writes a history in both forms.
-pub(super) fn write_history(folder: &Path, history: &History) -> Result<(), RunError> {
+/// Writes a history in both forms, and as pictures.
+pub(crate) fn write_history(folder: &Path, history: &History) -> Result<(), RunError> {
     let path = folder.join("history.jsonl");
     let file = File::create(&path).map_err(RunError::file(&path))?;
     write_lines(history, BufWriter::new(file)).map_err(RunError::file(&path))?;
     let path = folder.join("history.edn");
     let file = File::create(&path).map_err(RunError::file(&path))?;
-    write_edn(history, BufWriter::new(file)).map_err(RunError::file(&path))
+    write_edn(history, BufWriter::new(file)).map_err(RunError::file(&path))?;
+    for (name, picture) in [
+        ("timeline.html", timeline_html(history)),
+        ("latency.svg", latency_svg(history)),
+        ("rate.svg", rate_svg(history)),
+    ] {
+        let path = folder.join(name);
+        std::fs::write(&path, picture).map_err(RunError::file(&path))?;
+    }
+    Ok(())
 }
 
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RunError> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RunError> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(std::io::Error::from)
         .map_err(RunError::file(path))?;

@@ -11,7 +11,7 @@ use super::{RunError, RunPlan, RunReport, WorkloadReport};
 use crate::fault::{Nemesis, Schedule};
 use crate::history::{History, Recorder, read_lines};
 use crate::process::{ClusterPlan, TestCluster};
-use crate::workload::{Target, Workload, named};
+use crate::workload::{Target, Workload, World, named};
 
 /// How long workers may take beyond their time: the last request of each has to end.
 const WORKERS_LATE_MAX: Duration = Duration::from_secs(60);
@@ -34,9 +34,11 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
         nodes: cluster.node_names(),
         shop: cluster.shop_address().map(ToOwned::to_owned),
         payments_file: cluster.shop_address().map(|_| cluster.payments_file()),
+        lost: Vec::new(),
+        world: World::default(),
     };
     let time_ms = u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX);
-    let schedule = Schedule::plan(plan.fault, plan.seed, time_ms, &target.nodes);
+    let schedule = Schedule::plan(&[plan.fault], plan.seed, time_ms, &target.nodes);
     write_json(&plan.out.join("schedule.json"), &schedule)?;
     let repro = plan.out.join("repro.txt");
     std::fs::write(&repro, plan.command() + "\n").map_err(RunError::file(&repro))?;

@@ -1,4 +1,5 @@
-//! Adds to carts through the cart store of the shop, several clients to a cart.
+//! Adds to carts through the cart store of the shop, several clients to a cart; the other one of the two also removes
+//! what clients added before.
 //!
 //! An element is `[SKU, quantity]`, with a SKU of its own for each add; so an add that counts twice is seen as
 //! another element. An add that nobody confirmed is sent again under its tag.
@@ -13,12 +14,12 @@ use serde_json::{Value as Json, json};
 use souk_cart::store::{
     CartId, CartStore, CartStoreError, CartStoreOptions, ClientCarts, cart_bucket,
 };
-use souk_cart::{AddTag, CartView, Quantity, Sku};
+use souk_cart::{AddTag, CartView, Quantity, RemovalTag, Sku};
 use souk_kv_client::Outcome;
 
 use super::settle::{final_cart_reads, hints_delivered};
 use super::{ClientContext, Crowd, Target, Workload, WorkloadError};
-use crate::checker::{Checker, ReadPromise, SetChecker};
+use crate::checker::{CartChecker, Checker, ReadPromise, SetChecker};
 use crate::history::{History, Pending, Recorder};
 
 const BUCKET: &str = "jepsen-carts";
@@ -29,9 +30,76 @@ const ATTEMPTS_MAX: u32 = 4;
 /// Pause between two adds of a client.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// See the module.
+/// Of the requests that change carts, so many remove something.
+const REMOVE_SHARE: f64 = 0.35;
+
+/// Adds only.
 #[derive(Clone, Copy, Debug)]
 pub struct Cart;
+
+/// Adds and removals.
+#[derive(Clone, Copy, Debug)]
+pub struct CartChanges;
+
+impl Workload for CartChanges {
+    fn name(&self) -> &'static str {
+        "cart-changes"
+    }
+
+    fn about(&self) -> &'static str {
+        "adds to shared carts and removals; nothing is lost, and nothing removed comes back"
+    }
+
+    fn crowd(&self) -> Crowd {
+        Cart.crowd()
+    }
+
+    fn set_up<'a>(
+        &'a self,
+        target: &'a Target,
+        recorder: &'a Recorder,
+    ) -> BoxFuture<'a, Result<(), WorkloadError>> {
+        Cart.set_up(target, recorder)
+    }
+
+    fn run(&self, mut context: ClientContext) -> BoxFuture<'static, Result<(), WorkloadError>> {
+        async move {
+            let client = context.target.connect(&context.id.to_string()).await?;
+            let carts = store(client);
+            let mut number = 0_u64;
+            // What this client added and did not remove yet; others add to the same carts meanwhile.
+            let mut mine: Vec<(String, String)> = Vec::new();
+            while context.pause(PAUSE).await {
+                if !mine.is_empty() && context.random.random_bool(REMOVE_SHARE) {
+                    let (cart, sku) = mine.swap_remove(context.random.random_range(0..mine.len()));
+                    remove(&carts, &mut context, &cart, &sku).await;
+                    continue;
+                }
+                let cart = format!("c{}", number / ADDS_PER_CART);
+                let sku = format!("{}-{number}", context.id);
+                let tag = AddTag::from_bytes(context.random.random());
+                add(&carts, &mut context, &cart, &sku, tag).await;
+                mine.push((cart, sku));
+                number += 1;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn finish<'a>(
+        &'a self,
+        target: &'a Target,
+        recorder: &'a Recorder,
+        until_now: &'a History,
+    ) -> BoxFuture<'a, Result<(), WorkloadError>> {
+        Cart.finish(target, recorder, until_now)
+    }
+
+    fn checker(&self) -> Box<dyn Checker> {
+        Box::new(CartChecker)
+    }
+}
 
 impl Workload for Cart {
     fn name(&self) -> &'static str {
@@ -153,6 +221,19 @@ async fn add(carts: &CartStore, context: &mut ClientContext, cart: &str, sku: &s
         if is_answered {
             return;
         }
+    }
+}
+
+async fn remove(carts: &CartStore, context: &mut ClientContext, cart: &str, sku: &str) {
+    let tag = RemovalTag::from_bytes(context.random.random());
+    let pending = context.lane.invoke("remove", json!([cart, sku]));
+    let wanted = Sku::new(sku).expect("a short plain name is a SKU");
+    match carts.remove(&cart_id(cart), tag, &wanted).await {
+        Ok(answer) => pending.ok(json!([cart, {"effect": answer.cart.knows_removal(tag)}])),
+        Err(problem) => match problem.outcome() {
+            Outcome::NotApplied => pending.fail(told(&problem)),
+            Outcome::Unknown | Outcome::Applied => pending.info(told(&problem)),
+        },
     }
 }
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
-use souk_kv_client::{Client, ClientOptions};
+use souk_kv_client::Client;
 use tokio::time::Instant;
 
-use super::WorkloadError;
+use super::{WorkloadError, World};
 use crate::history::Lane;
 
-/// Where clients find the cluster. Written to a file for the workers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where clients find the cluster. Written to a file for the workers, who live in the real world.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Target {
     /// `host:port` of the nodes.
     pub endpoints: Vec<String>,
@@ -24,6 +24,12 @@ pub struct Target {
     pub shop: Option<String>,
     /// The payment provider's book, if there is a shop.
     pub payments_file: Option<PathBuf>,
+    /// Nodes that will not come back: they have lost their disks, and are refused.
+    #[serde(default)]
+    pub lost: Vec<String>,
+    /// What clients live in.
+    #[serde(skip)]
+    pub world: World,
 }
 
 impl Target {
@@ -32,12 +38,7 @@ impl Target {
     /// # Errors
     /// When no node takes the connection.
     pub async fn connect(&self, name: &str) -> Result<Client, WorkloadError> {
-        let options = ClientOptions {
-            endpoints: self.endpoints.clone(),
-            name: name.to_owned(),
-            ..ClientOptions::default()
-        };
-        Ok(Client::connect(options).await?)
+        Ok(self.world.connect(&self.endpoints, name).await?)
     }
 }
 
@@ -85,7 +86,7 @@ impl ClientContext {
 
     /// Waits up to twice `about`, then says whether there is time for more.
     pub async fn pause(&mut self, about: Duration) -> bool {
-        let most = u64::try_from(about.as_micros())
+        let most = u64::try_from(about.mul_f64(self.target.world.pace).as_micros())
             .unwrap_or(u64::MAX)
             .saturating_mul(2);
         let micros = self.random.random_range(0..=most);

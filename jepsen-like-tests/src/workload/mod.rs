@@ -4,7 +4,12 @@
 //! | Workload | Through | Checker |
 //! |---|---|---|
 //! | `register` | conditional writes of the client library | linearizable versioned-map |
-//! | `cart` | `souk_cart::store` | set |
+//! | `cas-register` | the same, in Jepsen's words | linearizable cas-register |
+//! | `set` | rows and scans of register groups | set, every read |
+//! | `ledger` | atomic batches over one register group | ledger |
+//! | `cart`, `cart-changes` | `souk_cart::store` | set, cart |
+//! | `siblings`, `deletes` | puts and deletes with contexts | causal |
+//! | `session` | the same by strict quorums | causal, every read |
 //! | `shop-cart` | the shop's HTTP API | set |
 //! | `stock`, `split-stock` | `souk_inventory::store` | stock |
 //! | `checkout` | the shop's HTTP API | orders |
@@ -15,24 +20,34 @@
 //! Not here: processes (`crate::process`), when clients run (`crate::run`).
 
 mod cart;
+mod cas_register;
+mod causal;
 mod checkout;
 mod client;
 mod error;
+mod ledger;
 mod register;
+mod set;
 mod settle;
 mod shop;
 mod shop_cart;
 mod stock;
+mod world;
 
 use futures::future::BoxFuture;
 
-pub use cart::Cart;
+pub use cart::{Cart, CartChanges};
+pub use cas_register::CasRegister;
+pub use causal::{Deletes, Session, Siblings};
 pub use checkout::Checkout;
 pub use client::{ClientContext, ClientId, Target};
 pub use error::WorkloadError;
+pub use ledger::Ledger;
 pub use register::Register;
+pub use set::Set;
 pub use shop_cart::ShopCart;
 pub use stock::Stock;
+pub use world::{Simulated, World};
 
 use crate::checker::Checker;
 use crate::history::{History, Recorder};
@@ -94,7 +109,14 @@ pub struct Crowd {
 pub fn all() -> Vec<Box<dyn Workload>> {
     vec![
         Box::new(Register),
+        Box::new(CasRegister),
+        Box::new(Set),
+        Box::new(Ledger),
         Box::new(Cart),
+        Box::new(CartChanges),
+        Box::new(Siblings),
+        Box::new(Deletes),
+        Box::new(Session),
         Box::new(ShopCart),
         Box::new(Stock::WHOLE),
         Box::new(Stock::SPLIT),

@@ -5,14 +5,15 @@
 //! reservations are passed on and units are moved.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use rand::Rng as _;
 use serde_json::json;
 use souk_inventory::store::{
-    ClientStock, LEDGER_PAGES_MAX, StockStore, StockStoreError, StockStoreOptions, stock_bucket,
+    ClientStock, LEDGER_PAGES_MAX, StockClock, StockStore, StockStoreError, StockStoreOptions,
+    stock_bucket,
 };
 use souk_inventory::{
     Centre, CommandId, Compartment, HoldRow, HoldStatus, LedgerPage, Movement, Quantity,
@@ -91,7 +92,7 @@ impl Workload for Stock {
                 what: "create the bucket",
                 source,
             })?;
-            let stocks = store(client);
+            let stocks = store(client, target, "set-up");
             let mut lane = recorder.lane();
             let stock = self.id();
             let asked = json!({"stock": stock.to_string(), "quantity": UNITS});
@@ -121,10 +122,10 @@ impl Workload for Stock {
         let (stock, crowd) = (self.id(), self.crowd());
         async move {
             let client = context.target.connect(&context.id.to_string()).await?;
-            let stocks = store(client);
+            let stocks = store(client, &context.target, &context.id.to_string());
             let share = f64::from(UNITS) / f64::from(crowd.workers * crowd.lanes);
             let pause = context.time.mul_f64(SOLD_OUT_AFTER / share);
-            let expires_unix_ms = expiry();
+            let expires_unix_ms = expiry(&context.target);
             while context.pause(pause).await {
                 let id = ReservationId::from_bytes(context.random.random());
                 reserve(&stocks, &stock, &mut context.lane, id, expires_unix_ms).await;
@@ -142,10 +143,10 @@ impl Workload for Stock {
     ) -> BoxFuture<'a, Result<(), WorkloadError>> {
         async move {
             let client = target.connect("finish").await?;
-            let stocks = store(client.clone());
+            let stocks = store(client.clone(), target, "finish");
             let mut lane = recorder.lane();
             let stock = self.id();
-            sell_out(&stocks, &stock, &mut lane).await?;
+            sell_out(&stocks, &stock, &mut lane, expiry(target)).await?;
             let pending = lane.invoke("final-stock", json!({"stock": stock.to_string()}));
             match look(&client, &stocks, &stock, self.shards).await {
                 Ok(state) => pending.ok(json!(state)),
@@ -227,6 +228,7 @@ async fn sell_out(
     stocks: &StockStore,
     stock: &StockId,
     lane: &mut Lane,
+    expires_unix_ms: u64,
 ) -> Result<(), WorkloadError> {
     let begun = Instant::now();
     // Units that a fault stopped on their way between shards arrive first.
@@ -241,7 +243,6 @@ async fn sell_out(
         sleep(Duration::from_millis(100)).await;
     }
     let mut number = 0_u128;
-    let expires_unix_ms = expiry();
     loop {
         let id = ReservationId::from_bytes(number.to_be_bytes());
         if reserve(stocks, stock, lane, id, expires_unix_ms).await == Got::Refused {
@@ -351,11 +352,14 @@ async fn holds(client: &Client, stock: &StockId) -> Result<Vec<HeldUnits>, Strin
         .collect())
 }
 
-fn store(client: Client) -> StockStore {
-    StockStore::new(
-        ClientStock::new(client, BUCKET),
-        StockStoreOptions::default(),
-    )
+fn store(client: Client, target: &Target, name: &str) -> StockStore {
+    let world = target.world.clone();
+    let options = StockStoreOptions {
+        seed: world.seed_of(&format!("stock of {name}")),
+        clock: StockClock::new(move || world.unix_ms()),
+        ..StockStoreOptions::default()
+    };
+    StockStore::new(ClientStock::new(client, BUCKET), options)
 }
 
 impl Stock {
@@ -368,11 +372,9 @@ impl Stock {
 }
 
 /// Part of a reservation's content, so one client uses one for all attempts.
-fn expiry() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from((now + HOLD).as_millis()).unwrap_or(u64::MAX)
+fn expiry(target: &Target) -> u64 {
+    let hold_ms = u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX);
+    target.world.unix_ms().saturating_add(hold_ms)
 }
 
 /// The message with its source.

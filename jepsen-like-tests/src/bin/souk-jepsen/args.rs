@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use souk_jepsen_like_tests::fault::Fault;
+use souk_jepsen_like_tests::sim::CLIENTS_MAX;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -13,7 +14,9 @@ Exit codes:
   3  unknown: not enough evidence, or too much to judge
 
 Example:
+  souk-jepsen run --sim --workload register --fault kill-one,split-halves --seed 7 --out /tmp/sim-7
   souk-jepsen run --real --workload cart,stock --fault kill-one --seed 7 --time 15 --out /tmp/run-7
+  souk-jepsen matrix --seeds 2 --time 60 --out /tmp/matrix
   souk-jepsen check --model cas-register history.jsonl";
 
 /// Break Souk on purpose and judge what its clients saw.
@@ -28,23 +31,36 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    Replay(ReplayArgs),
+    Matrix(MatrixArgs),
+    Mutants(MutantsArgs),
+    Churn(ChurnArgs),
     Check(CheckArgs),
     List(ListArgs),
     #[command(hide = true)]
     Worker(WorkerArgs),
+    #[command(hide = true)]
+    Hunt(HuntArgs),
 }
 
-/// Run workloads against a cluster of real processes while something is broken.
+/// Run workloads while something is broken: on a simulated cluster, or on one of real processes.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("where").required(true).args(["sim", "real"])))]
 #[command(after_help = "Example:
+  souk-jepsen run --sim --workload cart --fault split-one,clock-jump --seed 1 --time 60 --out /tmp/sim-1
   souk-jepsen run --real --workload register --fault kill-one --seed 1 --time 10 --out /tmp/run-1")]
 pub(crate) struct RunArgs {
-    /// One or more workloads, which run at the same time on one cluster; see `souk-jepsen list`.
+    /// What clients do; see `souk-jepsen list`. With --real one or more, which run at the same time on one cluster.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', required = true)]
     pub(crate) workload: Vec<String>,
-    /// What is broken; see `souk-jepsen list`.
-    #[arg(long, value_name = "NAME", default_value_t = Fault::KillOne)]
-    pub(crate) fault: Fault,
+    /// What is broken; see `souk-jepsen list`. With --sim one or more, which overlap.
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        default_value = "kill-one"
+    )]
+    pub(crate) fault: Vec<Fault>,
     /// Chooses when, whom, and what clients do. Without it: a new one, which is printed.
     #[arg(long, env = "SOUK_SEED", value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
@@ -59,11 +75,20 @@ pub(crate) struct RunArgs {
     /// Number of nodes, 1 to 9.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) nodes: u8,
-    /// Storage engine of the nodes.
+    /// Storage engine of real nodes.
     #[arg(long, value_enum, default_value_t = Engine::Fjall)]
     pub(crate) engine: Engine,
+    /// Number of simulated clients, 1 to 64; real workloads have a crowd of their own.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
+    pub(crate) clients: u32,
+    /// Stretches the pauses between the requests of a simulated client, 0.01 to 1000.
+    #[arg(long, value_name = "FACTOR", default_value_t = 4.0)]
+    pub(crate) pace: f64,
+    /// In a simulation: one thread, and the same again for the same seed.
+    #[arg(long)]
+    pub(crate) sim: bool,
     /// On real processes of this machine.
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub(crate) real: bool,
     /// Where histories, verdicts, data and logs go; new or empty.
     #[arg(long, value_name = "FOLDER")]
@@ -87,6 +112,56 @@ impl Engine {
             Engine::Sled => "sled",
         }
     }
+}
+
+/// Run a simulated run again, from the folder that it left, by the schedule in it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  souk-jepsen replay /tmp/sim-1 --out /tmp/sim-1-again")]
+pub(crate) struct ReplayArgs {
+    /// The folder of the run.
+    pub(crate) folder: PathBuf,
+    /// Where the new files go; new or empty.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Simulate every workload under every fault, and print a table.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  souk-jepsen matrix --out /tmp/matrix
+  souk-jepsen matrix --workload cart,set --fault kill-one,split-halves --seeds 20 --out /tmp/matrix-2")]
+pub(crate) struct MatrixArgs {
+    /// Which workloads; all that can be simulated when none is named.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) workload: Vec<String>,
+    /// Which faults; all when none is named.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) fault: Vec<Fault>,
+    /// Seeds of each cell.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub(crate) seeds: u64,
+    /// The first seed; each run has another one.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) first_seed: u64,
+    /// How long the clients of each run work, in simulated seconds, 1 to 1200.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub(crate) time: f64,
+    /// Number of nodes, 1 to 9.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub(crate) nodes: u32,
+    /// Stretches the pauses between the requests of a client, 0.01 to 1000.
+    #[arg(long, value_name = "FACTOR", default_value_t = 4.0)]
+    pub(crate) pace: f64,
+    /// Where the files of runs that are not valid go, and the table; new or empty.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// Print the table as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Judge a history.
@@ -120,6 +195,14 @@ pub(crate) enum ModelName {
     Set,
     /// Sets of which every read shows all that was acknowledged.
     LinearizableSet,
+    /// Carts with removals: `add`, `remove`, `final-read`.
+    Cart,
+    /// Values that replace what their writers saw: `put`, `delete`, `read`, `final-read`.
+    Causal,
+    /// The same, of which every read shows all that was acknowledged.
+    StrictCausal,
+    /// Transfers between accounts: `open`, `transfer`, `read`, `final-read`.
+    Ledger,
     /// Stock that is only reserved: `receive`, `reserve`, `final-stock`.
     Stock,
     /// Purchases: `checkout`, `final-orders`.
@@ -133,6 +216,80 @@ pub(crate) struct ListArgs {
     /// Print them as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Simulate hours, seed after seed, with three faults at once that each seed chooses.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  souk-jepsen churn --hours 12 --workload siblings,deletes,cart-changes --time 600 --out /tmp/churn")]
+pub(crate) struct ChurnArgs {
+    /// Which workloads, in turn.
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        default_value = "siblings,deletes,cart-changes"
+    )]
+    pub(crate) workload: Vec<String>,
+    /// Simulated hours in all.
+    #[arg(long, value_name = "HOURS", default_value_t = 1.0)]
+    pub(crate) hours: f64,
+    /// How long the clients of each run work, in simulated seconds, 1 to 1200.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300.0)]
+    pub(crate) time: f64,
+    /// The first seed.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) first_seed: u64,
+    /// Number of nodes, 1 to 9.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub(crate) nodes: u32,
+    /// Stretches the pauses between the requests of a client, 0.01 to 1000.
+    #[arg(long, value_name = "FACTOR", default_value_t = 10.0)]
+    pub(crate) pace: f64,
+    /// Where the files of runs that are not valid go; new or empty.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// Print the sum as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Break the store on purpose in many ways, and show that each is noticed.
+///
+/// Builds this program once more, with all breakages in it, into a folder of its own.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  souk-jepsen mutants
+  souk-jepsen mutants --name get-asks-one,merge-keeps-local --seeds 50")]
+pub(crate) struct MutantsArgs {
+    /// Which; all when none is named.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) name: Vec<String>,
+    /// Seeds after which a mutant counts as not caught.
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    pub(crate) seeds: u64,
+    /// How long the clients of each run work, in simulated seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    pub(crate) time: f64,
+    /// Where to build.
+    #[arg(long, value_name = "FOLDER", default_value = "target/mutants")]
+    pub(crate) target_dir: PathBuf,
+    /// A program that was built with the breakages; nothing is built then.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Print the table as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Seeds against one mutant; started by `mutants`, in a program that contains it.
+#[derive(Debug, Args)]
+pub(crate) struct HuntArgs {
+    pub(crate) name: String,
+    #[arg(long)]
+    pub(crate) seeds: u64,
+    #[arg(long)]
+    pub(crate) time: f64,
 }
 
 /// One process of clients; started by `run`.

@@ -6,7 +6,8 @@ use std::io::BufReader;
 
 use souk_jepsen_like_tests::checker::linear::{CasRegister, VersionedMap};
 use souk_jepsen_like_tests::checker::{
-    Checker, Linearizable, OrdersChecker, ReadPromise, SetChecker, StockChecker,
+    CartChecker, CausalChecker, Checker, LedgerChecker, Linearizable, OrdersChecker, ReadPromise,
+    SetChecker, StockChecker,
 };
 use souk_jepsen_like_tests::history::read_lines;
 
@@ -39,6 +40,14 @@ fn checker(model: ModelName) -> Box<dyn Checker> {
         ModelName::LinearizableSet => Box::new(SetChecker {
             promise: ReadPromise::Every,
         }),
+        ModelName::Cart => Box::new(CartChecker),
+        ModelName::Causal => Box::new(CausalChecker {
+            promise: ReadPromise::Final,
+        }),
+        ModelName::StrictCausal => Box::new(CausalChecker {
+            promise: ReadPromise::Every,
+        }),
+        ModelName::Ledger => Box::new(LedgerChecker),
         ModelName::Stock => Box::new(StockChecker),
         ModelName::Orders => Box::new(OrdersChecker),
     }

@@ -5,8 +5,12 @@
 
 mod args;
 mod check;
+mod churn;
 mod list;
+mod matrix;
+mod mutants;
 mod run;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -34,8 +38,14 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let result = match Cli::parse().command {
+        Command::Churn(args) => churn::churn(&args),
         Command::Check(args) => check::check(&args),
         Command::List(args) => list::list(&args),
+        Command::Hunt(args) => mutants::hunt(&args),
+        Command::Mutants(args) => mutants::mutants(&args),
+        Command::Matrix(args) => matrix::matrix(&args),
+        Command::Replay(args) => simulate::replay(&args),
+        Command::Run(args) if args.sim => simulate::simulate(&args),
         Command::Run(args) => run::run(&args),
         Command::Worker(args) => run::work(args),
     };

@@ -1,8 +1,10 @@
 //! `souk-jepsen run`, and the workers that it starts.
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use souk_jepsen_like_tests::fault::Fault;
 use souk_jepsen_like_tests::run::{RunPlan, WorkerPlan};
 
 use crate::args::{RunArgs, WorkerArgs};
@@ -13,9 +15,14 @@ const TIME_MAX_S: f64 = 86_400.0;
 
 /// Runs and prints; the exit code is that of the verdict.
 pub(crate) fn run(args: &RunArgs) -> Result<u8, Box<dyn Error>> {
-    let is_used = std::fs::read_dir(&args.out).is_ok_and(|mut files| files.next().is_some());
-    if is_used {
-        return Err(format!("{} is not empty; name a new folder", args.out.display()).into());
+    let [fault] = args.fault[..] else {
+        return Err("real processes take one fault at a time; --sim takes several".into());
+    };
+    if !fault.is_real() {
+        let names = Fault::ALL.into_iter().filter(|fault| fault.is_real());
+        let names: Vec<&str> = names.map(Fault::as_str).collect();
+        let names = names.join(", ");
+        return Err(format!("{fault} is for --sim; real processes take {names}").into());
     }
     if !(1.0..=TIME_MAX_S).contains(&args.time) {
         return Err(format!(
@@ -24,15 +31,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Box<dyn Error>> {
         )
         .into());
     }
-    std::fs::create_dir_all(&args.out)?;
+    let out = new_folder(&args.out)?;
     let plan = RunPlan {
         workloads: args.workload.clone(),
-        fault: args.fault,
+        fault,
         seed: args.seed.unwrap_or_else(rand::random),
         time: Duration::from_secs_f64(args.time),
         nodes: usize::from(args.nodes),
         engine: args.engine.as_str().to_owned(),
-        out: args.out.canonicalize()?,
+        out,
         worker_binary: std::env::current_exe()?,
     };
     eprintln!("seed {}; repeat with: {}", plan.seed, plan.command());
@@ -44,6 +51,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Box<dyn Error>> {
         println!("{report}");
     }
     Ok(code_of(&report.verdict()))
+}
+
+/// Makes a folder for the files of a run; one that exists has to be empty.
+pub(crate) fn new_folder(path: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let is_used = std::fs::read_dir(path).is_ok_and(|mut files| files.next().is_some());
+    if is_used {
+        return Err(format!("{} is not empty; name a new folder", path.display()).into());
+    }
+    std::fs::create_dir_all(path)?;
+    Ok(path.canonicalize()?)
 }
 
 /// Runs the clients of one worker.

@@ -1,0 +1,308 @@
+//! A cluster and its clients on one simulated network, stepped by the caller.
+//!
+//! Place: owns turmoil's simulation. Everything that happens to machines and links goes through here.
+//! Invariants: 1. time stands still between two calls of [`SimCluster::step`]. 2. what links do follows from who is
+//! paused and what is cut, whatever the order in which that came about. 3. a panic on any machine ends the run.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use souk_kv_node::config::{ClusterFile, ConfigError};
+use turmoil::Sim;
+
+use super::machine::{Machine, State};
+use super::network::{Exchange, Weather};
+use super::time::{EPOCH_UNIX_MS, SimTime, SkewedClock};
+use super::trace::{Trace, mix};
+use crate::fault::Link;
+
+/// Length of a step.
+pub(super) const TICK: Duration = Duration::from_millis(1);
+/// Usual times that messages take.
+const LATENCY_MIN: Duration = Duration::from_millis(1);
+const LATENCY_MAX: Duration = Duration::from_millis(6);
+/// Segments that a connection holds.
+const TCP_SEGMENTS: usize = 1_024;
+const GRPC_PORT: u16 = 7100;
+const ZONES: [&str; 3] = ["a", "b", "c"];
+/// Few enough to keep a start cheap, more than nodes.
+const PARTITIONS: u32 = 32;
+/// No run lasts longer.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Why a run could not go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    /// Some machine panicked: a broken invariant of the store.
+    #[error("a machine panicked: {0}")]
+    Panicked(String),
+    /// A client ended with an error.
+    #[error("a client failed: {0}")]
+    Client(String),
+}
+
+/// See the module.
+pub(super) struct SimCluster {
+    sim: Sim<'static>,
+    machines: BTreeMap<String, Arc<Machine>>,
+    clients: Vec<String>,
+    paused: BTreeSet<String>,
+    cut: BTreeSet<Link>,
+    pub(super) weather: Weather,
+    pub(super) trace: Trace,
+    pub(super) time: SimTime,
+}
+
+impl SimCluster {
+    /// Machines `n1`, `n2`, ... with a node on each, which start with the first step.
+    pub(super) fn new(nodes: usize, seed: u64) -> Result<SimCluster, ConfigError> {
+        let config = Arc::new(cluster_file(nodes)?);
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(seed)
+            .epoch(SystemTime::UNIX_EPOCH + Duration::from_millis(EPOCH_UNIX_MS))
+            .tick_duration(TICK)
+            .simulation_duration(DURATION_MAX)
+            .min_message_latency(LATENCY_MIN)
+            .max_message_latency(LATENCY_MAX)
+            .tcp_capacity(TCP_SEGMENTS)
+            .enable_random_order()
+            .build();
+        let weather = Weather::new(SmallRng::seed_from_u64(mix(seed)));
+        let (trace, time) = (Trace::default(), SimTime::default());
+        let mut machines = BTreeMap::new();
+        for (number, node) in (1_u64..).zip(&config.nodes) {
+            let exchange = Exchange {
+                machine: node.name.as_str().into(),
+                weather: weather.clone(),
+                trace: trace.clone(),
+                time: time.clone(),
+            };
+            let clock = SkewedClock::new(time.clone());
+            let machine = Machine::new(Arc::clone(&config), clock, exchange, mix(seed ^ number));
+            let machine = Arc::new(machine);
+            machines.insert(node.name.clone(), Arc::clone(&machine));
+            sim.host(node.name.as_str(), move || {
+                let machine = Arc::clone(&machine);
+                async move {
+                    machine.live().await;
+                    Ok(())
+                }
+            });
+        }
+        Ok(SimCluster {
+            sim,
+            machines,
+            clients: Vec::new(),
+            paused: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            weather,
+            trace,
+            time,
+        })
+    }
+
+    /// Names of the nodes.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.machines.keys().cloned().collect()
+    }
+
+    /// `host:port` of the nodes.
+    pub(super) fn endpoints(&self) -> Vec<String> {
+        let endpoint = |name: &String| format!("{name}:{GRPC_PORT}");
+        self.machines.keys().map(endpoint).collect()
+    }
+
+    /// A machine by the name of its node; schedules name no others.
+    pub(super) fn machine(&self, name: &str) -> Arc<Machine> {
+        let machine = self.machines.get(name);
+        Arc::clone(machine.expect("schedules are made from the names of this cluster"))
+    }
+
+    /// How the network looks to a machine that runs clients.
+    pub(super) fn exchange_of(&self, client: &str) -> Exchange {
+        Exchange {
+            machine: client.into(),
+            weather: self.weather.clone(),
+            trace: self.trace.clone(),
+            time: self.time.clone(),
+        }
+    }
+
+    /// A machine that does this work and then nothing. The slot holds what it came to, once it has.
+    pub(super) fn client<T: 'static>(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = T> + 'static,
+    ) -> Rc<RefCell<Option<T>>> {
+        let slot = Rc::new(RefCell::new(None));
+        let result = Rc::clone(&slot);
+        self.sim.client(name, async move {
+            let done = work.await;
+            *result.borrow_mut() = Some(done);
+            Ok(())
+        });
+        self.clients.push(name.to_owned());
+        slot
+    }
+
+    /// Lets a tick pass.
+    pub(super) fn step(&mut self) -> Result<(), StepError> {
+        let sim = &mut self.sim;
+        let now_ns = u64::try_from(sim.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.time.set_ns(now_ns);
+        match catch_unwind(AssertUnwindSafe(|| sim.step())) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(problem)) => Err(StepError::Client(problem.to_string())),
+            Err(panic) => Err(StepError::Panicked(said(&*panic))),
+        }
+    }
+
+    /// How late it is.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
+    /// Whether a node runs on the machine, ready or not.
+    pub(super) fn runs(&mut self, name: &str) -> bool {
+        self.sim.is_host_running(name)
+    }
+
+    /// Nodes that do not take requests, with the reason; those of whom nobody expects it left out.
+    pub(super) fn unready_but(&self, lost: &[String]) -> Vec<String> {
+        let told = |machine: &Arc<Machine>| match machine.state() {
+            State::Ready => None,
+            State::Off => Some(format!("{} is off", machine.name)),
+            State::Starting(why) | State::Refused(why) => Some(format!("{}: {why}", machine.name)),
+        };
+        let awaited = self
+            .machines
+            .iter()
+            .filter(|(name, _)| !lost.contains(name));
+        awaited.filter_map(|(_, machine)| told(machine)).collect()
+    }
+
+    /// Ends a node as a power cut does. Returns how many bytes it had not synced.
+    pub(super) fn kill(&mut self, name: &str) -> u64 {
+        self.sim.crash(name);
+        self.machine(name).lost_power()
+    }
+
+    /// Starts a node that does not run.
+    pub(super) fn start(&mut self, name: &str) {
+        self.sim.bounce(name);
+    }
+
+    /// Nothing reaches or leaves the node from now on, and nothing is lost.
+    pub(super) fn pause(&mut self, name: &str) {
+        self.paused.insert(name.to_owned());
+        self.settle_around(name);
+    }
+
+    /// What waited is delivered.
+    pub(super) fn resume(&mut self, name: &str) {
+        self.paused.remove(name);
+        self.settle_around(name);
+    }
+
+    /// Nothing passes on these links from now on; what is under way is lost.
+    pub(super) fn cut(&mut self, links: &[Link]) {
+        self.cut.extend(links.iter().cloned());
+        self.settle_all(links);
+    }
+
+    /// These links work again.
+    pub(super) fn mend(&mut self, links: &[Link]) {
+        for link in links {
+            self.cut.remove(link);
+        }
+        self.settle_all(links);
+    }
+
+    /// Messages on these links take so long.
+    pub(super) fn delay(&mut self, links: &[Link], latency: Duration) {
+        for (a, b) in links {
+            self.sim.set_link_latency(a.as_str(), b.as_str(), latency);
+        }
+    }
+
+    /// Messages on these links take up to so long, each its own time.
+    pub(super) fn shuffle(&mut self, links: &[Link], most: Duration) {
+        for (a, b) in links {
+            self.sim
+                .set_link_latency(a.as_str(), b.as_str(), LATENCY_MIN);
+            self.sim
+                .set_link_max_message_latency(a.as_str(), b.as_str(), most);
+        }
+    }
+
+    /// Messages on these links take the usual time.
+    pub(super) fn calm(&mut self, links: &[Link]) {
+        self.shuffle(links, LATENCY_MAX);
+    }
+
+    fn settle_around(&mut self, name: &str) {
+        let everybody: Vec<String> = self.machines.keys().chain(&self.clients).cloned().collect();
+        for other in everybody.iter().filter(|other| *other != name) {
+            self.settle(name, other);
+        }
+    }
+
+    fn settle_all(&mut self, links: &[Link]) {
+        let mut settled = BTreeSet::new();
+        for (a, b) in links {
+            let pair = if a < b { (a, b) } else { (b, a) };
+            if settled.insert(pair) {
+                self.settle(a, b);
+            }
+        }
+    }
+
+    /// Makes the link between two machines what it has to be.
+    fn settle(&mut self, a: &str, b: &str) {
+        if self.paused.contains(a) || self.paused.contains(b) {
+            self.sim.hold(a, b);
+            return;
+        }
+        let is_cut = |from: &str, to: &str| self.cut.contains(&(from.to_owned(), to.to_owned()));
+        let (there, back) = (is_cut(a, b), is_cut(b, a));
+        self.sim.release(a, b);
+        match (there, back) {
+            (true, true) => self.sim.partition(a, b),
+            (true, false) => self.sim.partition_oneway(a, b),
+            (false, true) => self.sim.partition_oneway(b, a),
+            (false, false) => {}
+        }
+    }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without words").to_owned()
+}
+
+fn cluster_file(nodes: usize) -> Result<ClusterFile, ConfigError> {
+    use std::fmt::Write as _;
+    let mut text = format!(
+        "[cluster]\nid = \"simulated\"\npartitions_count = {PARTITIONS}\nreplicas_n = {}\n",
+        nodes.min(3)
+    );
+    for number in 0..nodes {
+        let name = number + 1;
+        let zone = ZONES[number % ZONES.len()];
+        write!(
+            text,
+            "[[node]]\nname = \"n{name}\"\nzone = \"{zone}\"\ngrpc = \"n{name}:{GRPC_PORT}\"\nhttp = \"n{name}:7200\"\n"
+        )
+        .expect("a text takes everything");
+    }
+    text.push_str("[storage]\nengine = \"memory\"\n[security]\ninsecure = true\n");
+    ClusterFile::parse("simulated cluster.toml".as_ref(), &text)
+}

@@ -1,0 +1,4 @@
+//! Whole clusters by seed: the suite's smallest share, and every seed that once found something.
+
+mod determinism;
+mod seeds;
