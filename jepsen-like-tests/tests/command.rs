@@ -149,7 +149,8 @@ fn a_run_that_cannot_be_is_refused_before_anything_starts() {
 #[test]
 fn every_command_has_an_example() {
     for command in [
-        "run", "replay", "matrix", "churn", "mutants", "check", "list",
+        "run", "replay", "shrink", "matrix", "ci-full", "nightly", "churn", "mutants", "check",
+        "list",
     ] {
         let printed = souk_jepsen(&[command, "--help"]).stdout;
         let printed = String::from_utf8(printed).unwrap();

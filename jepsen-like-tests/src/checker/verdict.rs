@@ -38,6 +38,9 @@ pub struct Violation {
     pub what: String,
     /// The operations involved, as they are written in the history.
     pub operations: Vec<String>,
+    /// Where they stand in the history: from event to event, without an end where that is in doubt.
+    #[serde(skip)]
+    pub spans: Vec<(u64, Option<u64>)>,
 }
 
 /// A verdict with its evidence.
@@ -60,10 +63,13 @@ impl Violation {
         operations: impl IntoIterator<Item = &'operation Operation>,
     ) -> Violation {
         let operations = operations.into_iter().take(OPERATIONS_SHOWN);
+        let shown = |one: &Operation| (one.to_string(), (one.invoked, one.completed));
+        let (operations, spans) = operations.map(shown).unzip();
         Violation {
             kind,
             what: what.into(),
-            operations: operations.map(ToString::to_string).collect(),
+            operations,
+            spans,
         }
     }
 }

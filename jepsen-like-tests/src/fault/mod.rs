@@ -14,10 +14,12 @@ mod kind;
 mod nemesis;
 mod schedule;
 mod shape;
+mod shrink;
 mod windows;
 
 pub use action::Action;
 pub use kind::Fault;
 pub use nemesis::Nemesis;
 pub use schedule::{Link, Schedule, Step};
+pub use shrink::{Shrunk, shrink};
 pub use windows::{Window, windows};

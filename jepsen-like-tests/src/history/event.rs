@@ -27,7 +27,8 @@ pub struct Event {
     /// Why it failed or is in doubt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
-    /// Nanoseconds since an origin that all events of one history share.
+    /// Nanoseconds since an origin that all events of one history share; 0 throughout where nobody looked at a clock.
+    #[serde(default)]
     pub time: u64,
     /// Position in the history, from 0. Lines without one are numbered when they are read.
     #[serde(default)]

@@ -15,16 +15,20 @@
 //! request in flight, and none after an info.
 //! Not here: what operations mean (`crate::checker`), who runs them (`crate::workload`).
 
+mod any;
 mod clock;
 mod edn;
+mod edn_read;
 mod event;
 mod lines;
 mod operation;
 mod recorder;
 mod tape;
 
+pub use any::{ReadError, read_any};
 pub use clock::{Clock, MonotonicClock};
 pub use edn::write_edn;
+pub use edn_read::{EdnError, read_edn};
 pub use event::{CONDITION_FAILED, Event, EventKind, Process};
 pub use lines::{LineError, read_lines, write_lines};
 pub use operation::{End, Operation};

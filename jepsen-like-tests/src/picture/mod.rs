@@ -1,14 +1,16 @@
-//! A history to look at: plots of latency and rate, and a timeline of every request.
+//! A history to look at: plots of latency and rate, a timeline of every request, and the story of a violation.
 //!
-//! Shape: a history in, a text out: SVG or HTML, complete in itself, without scripts. Windows of faults are shaded in all of
+//! Shape: a history in, a text out: SVG or HTML, complete in itself, without scripts, or words. Windows of faults are shaded in all of
 //! them, so that cause and effect stand side by side.
 //!
 //! Place: pure; written beside the verdicts of a run.
 //! Source: Jepsen, `checker/perf.clj` and `checker/timeline.clj`.
 
+mod explanation;
 mod plot;
 mod timeline;
 
+pub use explanation::explanation;
 pub use plot::{latency_svg, rate_svg};
 pub use timeline::timeline_html;
 

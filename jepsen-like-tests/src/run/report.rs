@@ -5,6 +5,7 @@
 //! OUT/repro.txt           the command that repeats it
 //! OUT/results.json        all verdicts
 //! OUT/WORKLOAD/history.jsonl, history.edn, results.json, timeline.html, latency.svg, rate.svg
+//! OUT/WORKLOAD/explanation.txt  what went wrong, if something did
 //! OUT/cluster/            configuration, data and logs
 //! ```
 
@@ -19,7 +20,7 @@ use super::{RunError, RunPlan};
 use crate::checker::{Report, Verdict};
 use crate::fault::Schedule;
 use crate::history::{History, write_edn, write_lines};
-use crate::picture::{latency_svg, rate_svg, timeline_html};
+use crate::picture::{explanation, latency_svg, rate_svg, timeline_html};
 
 /// Everything that a run found.
 #[derive(Clone, Debug, Serialize)]
@@ -60,7 +61,12 @@ impl RunReport {
     pub(super) fn write(&self, plan: &RunPlan) -> Result<(), RunError> {
         write_json(&plan.out.join("results.json"), self)?;
         for one in &self.workloads {
-            write_json(&plan.out.join(one.workload).join("results.json"), one)?;
+            let folder = plan.out.join(one.workload);
+            write_json(&folder.join("results.json"), one)?;
+            if let Some(story) = explanation(&one.history, &one.report.verdict) {
+                let path = folder.join("explanation.txt");
+                std::fs::write(&path, story).map_err(RunError::file(&path))?;
+            }
         }
         Ok(())
     }

@@ -34,7 +34,6 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
         nodes: cluster.node_names(),
         shop: cluster.shop_address().map(ToOwned::to_owned),
         payments_file: cluster.shop_address().map(|_| cluster.payments_file()),
-        lost: Vec::new(),
         world: World::default(),
     };
     let time_ms = u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX);

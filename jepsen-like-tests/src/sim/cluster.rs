@@ -173,18 +173,14 @@ impl SimCluster {
         self.sim.is_host_running(name)
     }
 
-    /// Nodes that do not take requests, with the reason; those of whom nobody expects it left out.
-    pub(super) fn unready_but(&self, lost: &[String]) -> Vec<String> {
+    /// Nodes that do not take requests, with the reason.
+    pub(super) fn unready(&self) -> Vec<String> {
         let told = |machine: &Arc<Machine>| match machine.state() {
             State::Ready => None,
             State::Off => Some(format!("{} is off", machine.name)),
             State::Starting(why) | State::Refused(why) => Some(format!("{}: {why}", machine.name)),
         };
-        let awaited = self
-            .machines
-            .iter()
-            .filter(|(name, _)| !lost.contains(name));
-        awaited.filter_map(|(_, machine)| told(machine)).collect()
+        self.machines.values().filter_map(told).collect()
     }
 
     /// Ends a node as a power cut does. Returns how many bytes it had not synced.

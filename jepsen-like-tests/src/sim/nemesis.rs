@@ -27,8 +27,6 @@ pub(super) struct SimNemesis {
     /// What was counted when a blow fell, by node.
     before: BTreeMap<(String, Action), u64>,
     blows: u64,
-    /// Nodes that lost their disks.
-    lost: BTreeSet<String>,
 }
 
 impl SimNemesis {
@@ -41,13 +39,7 @@ impl SimNemesis {
             sick: BTreeSet::new(),
             before: BTreeMap::new(),
             blows: 0,
-            lost: BTreeSet::new(),
         }
-    }
-
-    /// Nodes that lost their disks: nobody waits for them, as they come back only when others take them in.
-    pub(super) fn lost(&self) -> Vec<String> {
-        self.lost.iter().cloned().collect()
     }
 
     /// Performs what is due so long after the beginning.
@@ -184,7 +176,6 @@ impl SimNemesis {
             Action::Wipe => {
                 let killed = self.kill(cluster, node);
                 let bytes = machine.new_disk();
-                self.lost.insert(node.to_owned());
                 (format!("{killed}, then lost {bytes} bytes of disk"), None)
             }
             Action::Cut

@@ -10,9 +10,12 @@ use super::SimPlan;
 use crate::checker::{Report, Verdict};
 use crate::fault::{Fault, Schedule, windows};
 use crate::history::History;
+use crate::picture::explanation;
 use crate::run::RunError;
 use crate::run::report::{write_history, write_json};
 
+/// Where a folder of a run has its plan, with the schedule.
+pub const PLAN_FILE: &str = "plan.json";
 /// Of all requests, so many have to be answered, with a result or a condition that did not hold.
 const ANSWERED_MIN: f64 = 0.3;
 /// So many windows have to show that their fault bit.
@@ -97,7 +100,8 @@ impl Evidence {
 }
 
 impl SimReport {
-    /// Writes history, verdict, schedule and the command that repeats the run into a folder.
+    /// Writes history, verdict, plan, schedule and the commands that repeat the run into a folder, and the story of what went
+    /// wrong if something did.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -105,9 +109,24 @@ impl SimReport {
         write_history(folder, &self.history)?;
         write_json(&folder.join("schedule.json"), &self.schedule)?;
         write_json(&folder.join("results.json"), self)?;
+        let plan = SimPlan {
+            schedule: Some(self.schedule.clone()),
+            ..self.plan.clone()
+        };
+        write_json(&folder.join(PLAN_FILE), &plan)?;
         let path = folder.join("repro.txt");
-        let command = format!("{} --out {}-again\n", self.plan.command(), folder.display());
-        std::fs::write(&path, command).map_err(RunError::file(&path))
+        let folder_name = folder.display();
+        let mut text = format!("souk-jepsen replay {folder_name} --out {folder_name}-again\n");
+        if self.plan.schedule.is_none() {
+            // The seed alone makes the same schedule.
+            text += &format!("{} --out {folder_name}-again\n", self.plan.command());
+        }
+        std::fs::write(&path, text).map_err(RunError::file(&path))?;
+        if let Some(story) = explanation(&self.history, &self.report.verdict) {
+            let path = folder.join("explanation.txt");
+            std::fs::write(&path, story).map_err(RunError::file(&path))?;
+        }
+        Ok(())
     }
 }
 

@@ -146,7 +146,6 @@ impl<'plan> Stage<'plan> {
             nodes: self.cluster.names(),
             shop: None,
             payments_file: None,
-            lost: self.nemesis.lost(),
             world: World {
                 pace: self.plan.pace,
                 simulated: Some(Simulated {
@@ -162,7 +161,7 @@ impl<'plan> Stage<'plan> {
         let begun = self.cluster.elapsed();
         loop {
             self.cluster.step()?;
-            let unready = self.cluster.unready_but(&[]);
+            let unready = self.cluster.unready();
             if unready.is_empty() {
                 return Ok(());
             }
@@ -247,8 +246,7 @@ impl<'plan> Stage<'plan> {
         let healed = self.cluster.elapsed();
         loop {
             self.cluster.step()?;
-            let lost = self.nemesis.lost();
-            let unready = self.cluster.unready_but(&lost);
+            let unready = self.cluster.unready();
             if unready.is_empty() {
                 break;
             }

@@ -247,11 +247,7 @@ impl Kind {
             let begun = Instant::now();
             loop {
                 let pending = lane.invoke("final-read", json!({"key": key}));
-                let all = self.read_options(Some(if target.lost.is_empty() {
-                    Consistency::All
-                } else {
-                    Consistency::Quorum
-                }));
+                let all = self.read_options(Some(Consistency::All));
                 let last = match client.get(&self.key(key), all).await {
                     Ok(read) => {
                         pending.ok(json!({"key": key, "ids": known_of(&read).saw}));

@@ -24,9 +24,6 @@ pub struct Target {
     pub shop: Option<String>,
     /// The payment provider's book, if there is a shop.
     pub payments_file: Option<PathBuf>,
-    /// Nodes that will not come back: they have lost their disks, and are refused.
-    #[serde(default)]
-    pub lost: Vec<String>,
     /// What clients live in.
     #[serde(skip)]
     pub world: World,

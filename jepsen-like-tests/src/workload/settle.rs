@@ -14,7 +14,7 @@ use crate::history::Recorder;
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Waits until no node keeps a hint for another one that can still come.
+/// Waits until no node keeps a hint for another one.
 pub(super) async fn hints_delivered(client: &Client, target: &Target) -> Result<(), WorkloadError> {
     let begun = Instant::now();
     loop {
@@ -36,14 +36,12 @@ pub(super) async fn hints_delivered(client: &Client, target: &Target) -> Result<
 
 async fn hints_left(client: &Client, target: &Target) -> Result<u64, String> {
     let mut count = 0;
-    let is_lost = |node: &&String| target.lost.contains(node);
-    for node in target.nodes.iter().filter(|node| !is_lost(node)) {
+    for node in &target.nodes {
         let hints = client.admin().hints(Some(node)).await;
         let hints = hints.map_err(|problem| problem.to_string())?;
         count += hints
             .hints
             .iter()
-            .filter(|summary| !is_lost(&&summary.target))
             .map(|summary| summary.hints_count)
             .sum::<u64>();
     }

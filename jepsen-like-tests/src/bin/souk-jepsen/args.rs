@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser as _;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use souk_jepsen_like_tests::fault::Fault;
 use souk_jepsen_like_tests::sim::CLIENTS_MAX;
@@ -32,7 +33,16 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(RunArgs),
     Replay(ReplayArgs),
+    Shrink(ShrinkArgs),
     Matrix(MatrixArgs),
+    /// Run 200 simulated seeds over all cells in turn, and 12 runs on real processes.
+    #[command(after_help = "Example:\n  souk-jepsen ci-full --out /tmp/ci-full")]
+    CiFull(SuiteArgs),
+    /// Run 2,000 simulated seeds, every cell at least nine times, and 48 runs on real processes.
+    #[command(
+        after_help = "Example:\n  souk-jepsen nightly --first-seed 20270101 --out /tmp/nightly"
+    )]
+    Nightly(SuiteArgs),
     Mutants(MutantsArgs),
     Churn(ChurnArgs),
     Check(CheckArgs),
@@ -129,6 +139,27 @@ pub(crate) struct ReplayArgs {
     pub(crate) json: bool,
 }
 
+/// Make the schedule of a simulated run that broke a promise small, as long as it breaks that promise.
+///
+/// Leaves windows of faults out and cuts the run short, try after try, and writes the smallest run that is left, with the
+/// story of what went wrong in `explanation.txt`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  souk-jepsen shrink /tmp/matrix/cart-kill-one-7 --out /tmp/small")]
+pub(crate) struct ShrinkArgs {
+    /// The folder of the run.
+    pub(crate) folder: PathBuf,
+    /// Most runs that are tried.
+    #[arg(long, value_name = "COUNT", default_value_t = 60)]
+    pub(crate) tries: u32,
+    /// Where the files of the smallest run go; new or empty.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Simulate every workload under every fault, and print a table.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -156,6 +187,9 @@ pub(crate) struct MatrixArgs {
     /// Stretches the pauses between the requests of a client, 0.01 to 1000.
     #[arg(long, value_name = "FACTOR", default_value_t = 4.0)]
     pub(crate) pace: f64,
+    /// Runs at once; without it one for each processor.
+    #[arg(long, value_name = "COUNT", value_parser = jobs())]
+    pub(crate) jobs: Option<usize>,
     /// Where the files of runs that are not valid go, and the table; new or empty.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: PathBuf,
@@ -164,12 +198,30 @@ pub(crate) struct MatrixArgs {
     pub(crate) json: bool,
 }
 
+/// How a suite is run.
+#[derive(Debug, Args)]
+pub(crate) struct SuiteArgs {
+    /// The first seed; each run has another one.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) first_seed: u64,
+    /// Leaves the runs on real processes out.
+    #[arg(long)]
+    pub(crate) no_real: bool,
+    /// Simulated runs at once; without it one for each processor.
+    #[arg(long, value_name = "COUNT", value_parser = jobs())]
+    pub(crate) jobs: Option<usize>,
+    /// Where the files of runs that are not valid go; new or empty.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+}
+
 /// Judge a history.
 ///
-/// The file has one event a line, in Jepsen's form; which operations it may hold depends on the model.
+/// The file holds events in Jepsen's form, as JSON Lines or as EDN; which operations it may hold depends on the model.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   souk-jepsen check --model cas-register history.jsonl
+  souk-jepsen check --model cas-register history.edn
   souk-jepsen check --model set --json history.jsonl")]
 pub(crate) struct CheckArgs {
     /// What the history should have been.
@@ -246,6 +298,9 @@ pub(crate) struct ChurnArgs {
     /// Stretches the pauses between the requests of a client, 0.01 to 1000.
     #[arg(long, value_name = "FACTOR", default_value_t = 10.0)]
     pub(crate) pace: f64,
+    /// Runs at once; without it one for each processor.
+    #[arg(long, value_name = "COUNT", value_parser = jobs())]
+    pub(crate) jobs: Option<usize>,
     /// Where the files of runs that are not valid go; new or empty.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: PathBuf,
@@ -309,6 +364,10 @@ pub(crate) struct WorkerArgs {
     pub(crate) time: f64,
     #[arg(long)]
     pub(crate) history: PathBuf,
+}
+
+fn jobs() -> impl clap::builder::TypedValueParser<Value = usize> {
+    clap::value_parser!(u16).range(1..=256).map(usize::from)
 }
 
 #[cfg(test)]

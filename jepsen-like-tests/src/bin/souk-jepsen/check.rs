@@ -1,15 +1,13 @@
 //! `souk-jepsen check`: judges a history in a file.
 
 use std::error::Error;
-use std::fs::File;
-use std::io::BufReader;
 
 use souk_jepsen_like_tests::checker::linear::{CasRegister, VersionedMap};
 use souk_jepsen_like_tests::checker::{
     CartChecker, CausalChecker, Checker, LedgerChecker, Linearizable, OrdersChecker, ReadPromise,
     SetChecker, StockChecker,
 };
-use souk_jepsen_like_tests::history::read_lines;
+use souk_jepsen_like_tests::history::read_any;
 
 use crate::args::{CheckArgs, ModelName};
 use crate::code_of;
@@ -17,9 +15,9 @@ use crate::code_of;
 /// Judges and prints; the exit code is that of the verdict.
 pub(crate) fn check(args: &CheckArgs) -> Result<u8, Box<dyn Error>> {
     let name = args.file.display();
-    let file =
-        File::open(&args.file).map_err(|problem| format!("cannot read {name}: {problem}"))?;
-    let history = read_lines(BufReader::new(file))?;
+    let text = std::fs::read_to_string(&args.file)
+        .map_err(|problem| format!("cannot read {name}: {problem}"))?;
+    let history = read_any(&text)?;
     let report = checker(args.model).check(&history);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

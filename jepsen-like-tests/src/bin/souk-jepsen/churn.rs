@@ -10,72 +10,58 @@ use serde_json::json;
 use souk_jepsen_like_tests::fault::Fault;
 use souk_jepsen_like_tests::sim::SimPlan;
 
+use crate::apart::{run_all, usual_jobs};
 use crate::args::ChurnArgs;
+use crate::cells::{Cells, simulated_workloads};
 use crate::run::new_folder;
-use crate::simulate::{check_pace, check_time, run_apart};
-use crate::{INVALID, UNKNOWN, VALID};
+use crate::simulate::{check_pace, check_time};
 
 /// Faults at once.
 const AT_ONCE: usize = 3;
+/// Runs of one job between two words on the state.
+const RUNS_PER_JOB: u64 = 4;
 const S_PER_HOUR: f64 = 3_600.0;
-
-/// What came of it.
-#[derive(Default)]
-struct Sum {
-    runs: u64,
-    valid: u64,
-    unknown: Vec<u64>,
-    invalid: Vec<u64>,
-    requests: u64,
-    simulated: Duration,
-}
 
 /// Runs seeds until the hours are over; the exit code is that of the worst verdict.
 pub(crate) fn churn(args: &ChurnArgs) -> Result<u8, Box<dyn Error>> {
     check_time(args.time)?;
     check_pace(args.pace)?;
+    let workloads = simulated_workloads(&args.workload)?;
     let out = new_folder(&args.out)?;
     let begun = Instant::now();
-    let mut sum = Sum::default();
+    let mut cells = Cells::new(&workloads);
+    let jobs = args.jobs.unwrap_or_else(usual_jobs);
     let wanted = Duration::from_secs_f64(args.hours * S_PER_HOUR);
     let mut seed = args.first_seed;
-    while sum.simulated < wanted {
-        let workload = &args.workload[usize::try_from(seed).unwrap_or(0) % args.workload.len()];
-        let plan = SimPlan {
-            time: Duration::from_secs_f64(args.time),
-            nodes: args.nodes,
-            pace: args.pace,
-            ..SimPlan::new(workload, &faults(seed), seed)
-        };
-        let found = run_apart(&plan, &out.join(format!("{workload}-{seed}")))?;
-        sum.runs += 1;
-        sum.simulated += Duration::from_millis(found.simulated_ms);
-        sum.requests += found.count("requests");
-        if found.is_valid() {
-            sum.valid += 1;
-        } else if found.is_invalid() {
-            sum.invalid.push(seed);
-        } else {
-            sum.unknown.push(seed);
-        }
+    while cells.simulated() < wanted {
+        let left = wanted - cells.simulated();
+        let runs_left = (left.as_secs_f64() / args.time).ceil() as u64;
+        let count = runs_left.clamp(1, u64::try_from(jobs)? * RUNS_PER_JOB);
+        let plan = |seed| plan(args, &workloads, seed);
+        let plans: Vec<SimPlan> = (seed..seed + count).map(plan).collect();
+        run_all(&plans, jobs, &out, |plan, found| cells.add(plan, found))?;
+        seed += count;
         eprintln!(
             "{:.2} of {} h, {} runs, {} invalid, {} unknown",
-            sum.simulated.as_secs_f64() / S_PER_HOUR,
+            cells.simulated().as_secs_f64() / S_PER_HOUR,
             args.hours,
-            sum.runs,
-            sum.invalid.len(),
-            sum.unknown.len()
+            cells.runs(),
+            cells.invalid(),
+            cells.unknown()
         );
-        seed += 1;
     }
-    print(&sum, begun.elapsed(), args.json);
-    Ok(if !sum.invalid.is_empty() {
-        INVALID
-    } else if !sum.unknown.is_empty() {
-        UNKNOWN
-    } else {
-        VALID
-    })
+    print(&cells, begun.elapsed(), args.json);
+    Ok(cells.worst())
+}
+
+fn plan(args: &ChurnArgs, workloads: &[String], seed: u64) -> SimPlan {
+    let workload = &workloads[usize::try_from(seed).unwrap_or(0) % workloads.len()];
+    SimPlan {
+        time: Duration::from_secs_f64(args.time),
+        nodes: args.nodes,
+        pace: args.pace,
+        ..SimPlan::new(workload, &faults(seed), seed)
+    }
 }
 
 /// Several that leave every node its disk.
@@ -88,23 +74,20 @@ fn faults(seed: u64) -> Vec<Fault> {
     all.choose_multiple(&mut random, AT_ONCE).copied().collect()
 }
 
-fn print(sum: &Sum, real: Duration, is_json: bool) {
-    let hours = sum.simulated.as_secs_f64() / S_PER_HOUR;
+fn print(cells: &Cells, real: Duration, is_json: bool) {
+    let hours = cells.simulated().as_secs_f64() / S_PER_HOUR;
+    let (runs, requests) = (cells.runs(), cells.requests());
+    let (invalid, unknown) = (cells.invalid(), cells.unknown());
     if is_json {
         let result = json!({
-            "runs": sum.runs, "valid": sum.valid, "unknown": sum.unknown, "invalid": sum.invalid,
-            "requests": sum.requests, "simulated_hours": hours, "real_seconds": real.as_secs_f64(),
+            "runs": runs, "unknown": unknown, "invalid": invalid, "requests": requests,
+            "simulated_hours": hours, "real_seconds": real.as_secs_f64(), "cells": cells.as_json(),
         });
         println!("{result:#}");
         return;
     }
+    let seconds = real.as_secs_f64();
     println!(
-        "{hours:.2} simulated hours in {:.0} s: {} runs, {} valid, {} requests\ninvalid {:?}\nunknown {:?}",
-        real.as_secs_f64(),
-        sum.runs,
-        sum.valid,
-        sum.requests,
-        sum.invalid,
-        sum.unknown
+        "{hours:.2} simulated hours in {seconds:.0} s: {runs} runs, {requests} requests, {invalid} invalid, {unknown} unknown"
     );
 }

@@ -3,14 +3,18 @@
 //! Place: the command line of the library `souk_jepsen_like_tests`.
 //! Not here: what is run and judged.
 
+mod apart;
 mod args;
+mod cells;
 mod check;
 mod churn;
 mod list;
 mod matrix;
 mod mutants;
 mod run;
+mod shrink;
 mod simulate;
+mod suite;
 
 use std::process::ExitCode;
 
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let result = match Cli::parse().command {
+        Command::CiFull(args) => suite::suite(suite::CI_FULL, &args),
+        Command::Nightly(args) => suite::suite(suite::NIGHTLY, &args),
         Command::Churn(args) => churn::churn(&args),
         Command::Check(args) => check::check(&args),
         Command::List(args) => list::list(&args),
@@ -45,6 +51,7 @@ fn main() -> ExitCode {
         Command::Mutants(args) => mutants::mutants(&args),
         Command::Matrix(args) => matrix::matrix(&args),
         Command::Replay(args) => simulate::replay(&args),
+        Command::Shrink(args) => shrink::shrink_run(&args),
         Command::Run(args) if args.sim => simulate::simulate(&args),
         Command::Run(args) => run::run(&args),
         Command::Worker(args) => run::work(args),

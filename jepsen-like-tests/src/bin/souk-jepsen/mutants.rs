@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use souk_jepsen_like_tests::mutants::{MUTANTS, Mutant, named};
 use souk_jepsen_like_tests::sim::SimPlan;
 
+use crate::apart::run_apart;
 use crate::args::{HuntArgs, MutantsArgs};
-use crate::simulate::run_apart;
 use crate::{INVALID, VALID};
 
 /// What a hunt found.

@@ -1,14 +1,11 @@
 //! `souk-jepsen run --sim` and `souk-jepsen replay`.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::Value;
-use souk_jepsen_like_tests::sim::{SimPlan, SimReport, run};
+use souk_jepsen_like_tests::sim::{PLAN_FILE, SimPlan, run};
 
 use crate::args::{ReplayArgs, RunArgs};
 use crate::code_of;
@@ -16,7 +13,6 @@ use crate::run::new_folder;
 
 /// Longest simulated run, in seconds. More of them take other seeds: h2 keeps one real time for half a minute.
 pub(crate) const TIME_MAX_S: f64 = 1_200.0;
-const PLAN: &str = "plan.json";
 
 /// Simulates and prints; the exit code is that of the verdict.
 pub(crate) fn simulate(args: &RunArgs) -> Result<u8, Box<dyn Error>> {
@@ -40,98 +36,51 @@ pub(crate) fn simulate(args: &RunArgs) -> Result<u8, Box<dyn Error>> {
     run_and_print(&plan, &out, args.json)
 }
 
-/// Runs a plan that an earlier run left.
+/// Runs a plan that an earlier run left, and says whether it was the same run.
 pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, Box<dyn Error>> {
-    let path = args.folder.join(PLAN);
+    let plan = read_plan(&args.folder)?;
+    let out = new_folder(&args.out)?;
+    let code = run_and_print(&plan, &out, args.json)?;
+    let hash_in = |folder: &Path| -> Option<Value> {
+        let text = std::fs::read(folder.join("results.json")).ok()?;
+        let result: Value = serde_json::from_slice(&text).ok()?;
+        result.get("trace_hash").cloned()
+    };
+    let is_same = hash_in(&args.folder) == hash_in(&out);
+    eprintln!(
+        "{}",
+        match is_same {
+            true => "the same run, to the last byte",
+            false => "another run: the store or this program has changed since",
+        }
+    );
+    Ok(code)
+}
+
+/// The plan that a simulated run left in its folder.
+pub(crate) fn read_plan(folder: &Path) -> Result<SimPlan, Box<dyn Error>> {
+    let path = folder.join(PLAN_FILE);
     let text = std::fs::read(&path).map_err(|problem| {
         let path = path.display();
         format!("cannot read {path}: {problem}; only simulated runs can be replayed")
     })?;
-    let plan: SimPlan = serde_json::from_slice(&text)?;
-    let out = new_folder(&args.out)?;
-    run_and_print(&plan, &out, args.json)
+    Ok(serde_json::from_slice(&text)?)
 }
 
-fn run_and_print(plan: &SimPlan, out: &Path, is_json: bool) -> Result<u8, Box<dyn Error>> {
+/// Runs a plan here; the exit code is that of the verdict.
+pub(crate) fn run_and_print(
+    plan: &SimPlan,
+    out: &Path,
+    is_json: bool,
+) -> Result<u8, Box<dyn Error>> {
     let report = run(plan)?;
-    keep(&report, out)?;
+    report.write(out)?;
     if is_json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         println!("{report}");
     }
     Ok(code_of(&report.report.verdict))
-}
-
-/// What a run in a process of its own came to.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Apart {
-    /// `true`, `false` or `"unknown"`.
-    valid: Value,
-    pub(crate) counts: BTreeMap<String, u64>,
-    pub(crate) simulated_ms: u64,
-    #[serde(default)]
-    pub(crate) violations: Vec<Value>,
-    #[serde(default)]
-    pub(crate) why: String,
-}
-
-impl Apart {
-    pub(crate) fn is_valid(&self) -> bool {
-        self.valid == true
-    }
-
-    pub(crate) fn is_invalid(&self) -> bool {
-        self.valid == false
-    }
-
-    pub(crate) fn count(&self, name: &str) -> u64 {
-        self.counts.get(name).copied().unwrap_or_default()
-    }
-
-    /// Why it is not valid, in a line; empty when it is.
-    pub(crate) fn told(&self) -> String {
-        let first = self.violations.first();
-        let text = |field: &str| first?.get(field)?.as_str();
-        match (text("kind"), text("what")) {
-            (Some(kind), Some(what)) => format!("{kind}: {what}"),
-            _ => self.why.clone(),
-        }
-    }
-}
-
-/// Runs a plan in a process of its own, as the printed command does; its files are deleted when it is valid.
-///
-/// A second simulation in one process is not the same as in a new one: some library keeps state between them.
-pub(crate) fn run_apart(plan: &SimPlan, folder: &Path) -> Result<Apart, Box<dyn Error>> {
-    let command = plan.command();
-    let output = Command::new(std::env::current_exe()?)
-        .args(command.split(' ').skip(1))
-        .args(["--json", "--out"])
-        .arg(folder)
-        .env("SOUK_LOG", "off")
-        .output()?;
-    let found: Apart = serde_json::from_slice(&output.stdout).map_err(|_| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        format!("{command}: {said}")
-    })?;
-    if found.is_valid() {
-        std::fs::remove_dir_all(folder)?;
-    } else {
-        eprintln!("{command}: {}", found.told());
-    }
-    Ok(found)
-}
-
-/// Writes everything that a run leaves.
-fn keep(report: &SimReport, out: &Path) -> Result<(), Box<dyn Error>> {
-    let plan = SimPlan {
-        schedule: Some(report.schedule.clone()),
-        ..report.plan.clone()
-    };
-    std::fs::write(out.join(PLAN), serde_json::to_vec_pretty(&plan)?)?;
-    report.write(out)?;
-    Ok(())
 }
 
 /// Refuses a length that no run may have.

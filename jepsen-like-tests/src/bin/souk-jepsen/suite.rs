@@ -1,0 +1,159 @@
+//! `souk-jepsen ci-full` and `souk-jepsen nightly`: fixed selections of simulated seeds and of runs on real processes.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use souk_jepsen_like_tests::fault::Fault;
+use souk_jepsen_like_tests::sim::SimPlan;
+use souk_jepsen_like_tests::workload;
+
+use crate::apart::{run_all, usual_jobs};
+use crate::args::SuiteArgs;
+use crate::cells::{Cells, simulated_workloads};
+use crate::run::new_folder;
+use crate::{FAILED, INVALID, UNKNOWN, VALID};
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suite {
+    /// Simulated runs, of which the cells get equally many.
+    seeds: usize,
+    /// Runs on real processes.
+    real_cells: usize,
+}
+
+/// What is run before a change of weight is merged.
+pub(crate) const CI_FULL: Suite = Suite {
+    seeds: 200,
+    real_cells: 12,
+};
+/// What is run every night: every cell of the simulation at least nine times.
+pub(crate) const NIGHTLY: Suite = Suite {
+    seeds: 2_000,
+    real_cells: 48,
+};
+/// How long the clients of each run work.
+const TIME: Duration = Duration::from_secs(60);
+
+/// Runs a suite; the exit code is that of the worst verdict.
+pub(crate) fn suite(suite: Suite, args: &SuiteArgs) -> Result<u8, Box<dyn Error>> {
+    let out = new_folder(&args.out)?;
+    let workloads = simulated_workloads(&[])?;
+    let plans = simulated(suite.seeds, &workloads, args.first_seed);
+    let mut cells = Cells::new(&workloads);
+    let jobs = args.jobs.unwrap_or_else(usual_jobs);
+    run_all(&plans, jobs, &out, |plan, found| cells.add(plan, found))?;
+    print!("{cells}");
+    println!("{} simulated runs", cells.runs());
+    let mut codes = vec![cells.worst()];
+    if !args.no_real {
+        for (number, (workload, fault)) in real(suite.real_cells).into_iter().enumerate() {
+            let code = run_real(&workload, fault, args.first_seed, number, &out)?;
+            println!("real: {workload} under {fault}: {}", word(code));
+            codes.push(code);
+        }
+    }
+    Ok(worst(&codes))
+}
+
+/// So many runs, each with a seed of its own, over all cells in turn. Where there are more cells than runs, the seed
+/// decides which are left out.
+fn simulated(count: usize, workloads: &[String], first_seed: u64) -> Vec<SimPlan> {
+    let cells = workloads.len() * Fault::ALL.len();
+    let first = usize::try_from(first_seed).unwrap_or(0);
+    let plan = |number: usize| {
+        let cell = (first + number) % cells;
+        let workload = &workloads[cell % workloads.len()];
+        let fault = Fault::ALL[cell / workloads.len()];
+        let seed = first_seed + u64::try_from(number).unwrap_or(0);
+        SimPlan {
+            time: TIME,
+            ..SimPlan::new(workload, &[fault], seed)
+        }
+    };
+    (0..count).map(plan).collect()
+}
+
+/// So many pairs, in which every workload and every fault has its turns.
+fn real(count: usize) -> Vec<(String, Fault)> {
+    let workloads = workload::all();
+    let faults: Vec<Fault> = Fault::ALL
+        .into_iter()
+        .filter(|fault| fault.is_real() && *fault != Fault::None)
+        .collect();
+    let pair = |number: usize| {
+        let (round, turn) = (number / workloads.len(), number % workloads.len());
+        let (workload, fault) = (&workloads[turn], faults[(turn + round) % faults.len()]);
+        (workload.name().to_owned(), fault)
+    };
+    (0..count).map(pair).collect()
+}
+
+fn run_real(
+    workload: &str,
+    fault: Fault,
+    first_seed: u64,
+    number: usize,
+    out: &Path,
+) -> Result<u8, Box<dyn Error>> {
+    let seed = first_seed + u64::try_from(number)?;
+    let status = Command::new(std::env::current_exe()?)
+        .args(["run", "--real", "--workload", workload])
+        .args(["--fault", fault.as_str(), "--seed", &seed.to_string()])
+        .args(["--time", &TIME.as_secs().to_string(), "--out"])
+        .arg(out.join(format!("real-{workload}-{fault}-{seed}")))
+        .status()?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(FAILED))
+}
+
+fn word(code: u8) -> &'static str {
+    match code {
+        VALID => "valid",
+        INVALID => "INVALID",
+        UNKNOWN => "unknown",
+        _ => "the harness failed",
+    }
+}
+
+/// A broken promise weighs most, then a harness that failed.
+fn worst(codes: &[u8]) -> u8 {
+    let order = [INVALID, FAILED, UNKNOWN];
+    let found = order.into_iter().find(|code| codes.contains(code));
+    found.unwrap_or(VALID)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_cell_has_its_turn() {
+        let workloads = simulated_workloads(&[]).unwrap();
+        let cells = |count| {
+            let plans = simulated(count, &workloads, 1);
+            let cell = |plan: SimPlan| (plan.workload, plan.faults[0]);
+            plans.into_iter().map(cell).collect::<BTreeSet<_>>().len()
+        };
+        assert_eq!(cells(CI_FULL.seeds), CI_FULL.seeds);
+        assert_eq!(cells(NIGHTLY.seeds), workloads.len() * Fault::ALL.len());
+        for count in [CI_FULL.real_cells, NIGHTLY.real_cells] {
+            let pairs: BTreeSet<_> = real(count).into_iter().collect();
+            assert_eq!(pairs.len(), count);
+        }
+    }
+
+    #[test]
+    fn the_worst_counts() {
+        assert_eq!(worst(&[VALID, UNKNOWN, VALID]), UNKNOWN);
+        assert_eq!(worst(&[UNKNOWN, FAILED]), FAILED);
+        assert_eq!(worst(&[FAILED, INVALID, UNKNOWN]), INVALID);
+        assert_eq!(worst(&[VALID]), VALID);
+    }
+}
