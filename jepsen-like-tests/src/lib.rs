@@ -22,6 +22,7 @@ pub mod history;
 pub mod mutants;
 pub mod picture;
 pub mod process;
+pub mod real;
 pub mod run;
 pub mod sim;
 pub mod workload;

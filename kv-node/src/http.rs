@@ -78,6 +78,8 @@ async fn metrics(State(core): State<Arc<NodeCore>>) -> impl IntoResponse {
         metrics::gauge!("souk_storage_queue_requests").set(stats.queue_requests as f64);
         metrics::gauge!("souk_storage_queue_bytes").set(stats.queue_bytes as f64);
     }
+    let unix_ms = core.cluster.environment.unix_ms();
+    metrics::gauge!("souk_time_of_day_seconds").set(unix_ms as f64 / 1_000.0);
     let may_vote = u8::from(core.members.voice() == Voice::Sure);
     metrics::gauge!("souk_layout_epoch").set(core.cluster.layout().epoch().0 as f64);
     metrics::gauge!("souk_may_vote").set(f64::from(may_vote));

@@ -46,11 +46,21 @@ pub enum Action {
     FlipBit,
     /// Killed, and the disk is empty.
     Wipe,
+    /// Its network carries `amount` kilobits a second, to and from everybody.
+    Narrow,
+    /// Its network carries as much as usual.
+    Widen,
+    /// It gets `amount` thousandths of one processor.
+    StarveCpu,
+    /// It gets `amount` mebibytes of memory more than it has, and is killed when that does not do.
+    StarveMemory,
+    /// It gets as much of the machine as it likes.
+    Feed,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Action; 20] = [
+    pub const ALL: [Action; 25] = [
         Action::Kill,
         Action::Stop,
         Action::Start,
@@ -71,6 +81,11 @@ impl Action {
         Action::Tear,
         Action::FlipBit,
         Action::Wipe,
+        Action::Narrow,
+        Action::Widen,
+        Action::StarveCpu,
+        Action::StarveMemory,
+        Action::Feed,
     ];
 
     /// Its name in histories.
@@ -97,6 +112,11 @@ impl Action {
             Action::Tear => "tear",
             Action::FlipBit => "flip-bit",
             Action::Wipe => "wipe",
+            Action::Narrow => "narrow",
+            Action::Widen => "widen",
+            Action::StarveCpu => "starve-cpu",
+            Action::StarveMemory => "starve-memory",
+            Action::Feed => "feed",
         }
     }
 
@@ -122,6 +142,8 @@ impl Action {
             Action::Delay | Action::Shuffle | Action::Lose | Action::Calm => Action::Calm,
             Action::SetClock | Action::BendClock | Action::MendClock => Action::MendClock,
             Action::FillDisk | Action::FreeDisk => Action::FreeDisk,
+            Action::Narrow | Action::Widen => Action::Widen,
+            Action::StarveCpu | Action::StarveMemory | Action::Feed => Action::Feed,
         }
     }
 }

@@ -53,11 +53,19 @@ pub enum Fault {
     BitFlip,
     /// One node, the same each time, comes back with an empty disk.
     Wipe,
+    /// The network of one node carries little.
+    Narrow,
+    /// One node hardly gets the processor.
+    CpuStarved,
+    /// One node hardly gets memory.
+    MemoryStarved,
+    /// The shop is killed and started again.
+    KillShop,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 22] = [
+    pub const ALL: [Fault; 26] = [
         Fault::None,
         Fault::KillOne,
         Fault::KillMajority,
@@ -80,6 +88,10 @@ impl Fault {
         Fault::TornWrite,
         Fault::BitFlip,
         Fault::Wipe,
+        Fault::Narrow,
+        Fault::CpuStarved,
+        Fault::MemoryStarved,
+        Fault::KillShop,
     ];
 
     /// Its name on the command line and in files.
@@ -94,12 +106,13 @@ impl Fault {
         self.texts().1
     }
 
-    /// Whether it can be done to real processes; all can be done in a simulation.
+    /// Whether it can be done to simulated nodes. What can be done to real ones depends on the machine:
+    /// [`crate::real::Abilities`].
     #[must_use]
-    pub fn is_real(self) -> bool {
-        matches!(
+    pub fn is_simulated(self) -> bool {
+        !matches!(
             self,
-            Fault::None | Fault::KillOne | Fault::KillMajority | Fault::PauseOne | Fault::Restart
+            Fault::Narrow | Fault::CpuStarved | Fault::MemoryStarved | Fault::KillShop
         )
     }
 
@@ -163,6 +176,22 @@ impl Fault {
                 "a bit of one disk changes while its node is down",
             ),
             Fault::Wipe => ("wipe", "one node comes back with an empty disk"),
+            Fault::Narrow => (
+                "narrow",
+                "the network of one node carries little; real nodes only",
+            ),
+            Fault::CpuStarved => (
+                "cpu-starved",
+                "one node hardly gets the processor; real nodes only",
+            ),
+            Fault::MemoryStarved => (
+                "memory-starved",
+                "one node hardly gets memory; real nodes only",
+            ),
+            Fault::KillShop => (
+                "kill-shop",
+                "kill -9 of the shop, then started again; real processes only",
+            ),
         }
     }
 }

@@ -1,17 +1,16 @@
 //! What is broken, and when: a plan made from a seed, and the nemesis that carries it out.
 //!
-//! Shape: a [`Fault`] and a seed give a [`Schedule`], which is data and can be written down; the [`Nemesis`]
+//! Shape: a [`Fault`] and a seed give a [`Schedule`], which is data and can be written down; [`crate::real`]
 //! performs it on real processes, and [`crate::sim`] on simulated ones; both note in the history what proves that
 //! each blow landed.
 //!
-//! Place: between workloads, which it knows nothing of, and `crate::process`.
+//! Place: pure; between workloads, which it knows nothing of, and those who perform it.
 //! Source: Jepsen's nemesis.
 //! Invariants: 1. equal fault, seed, time and nodes give an equal schedule. 2. a schedule ends with everything
 //! running again. 3. a blow that cannot be seen to land is a failure of the harness.
 
 mod action;
 mod kind;
-mod nemesis;
 mod schedule;
 mod shape;
 mod shrink;
@@ -19,7 +18,6 @@ mod windows;
 
 pub use action::Action;
 pub use kind::Fault;
-pub use nemesis::Nemesis;
 pub use schedule::{Link, Schedule, Step};
 pub use shrink::{Shrunk, shrink};
 pub use windows::{Window, windows};

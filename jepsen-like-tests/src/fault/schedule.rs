@@ -21,6 +21,13 @@ const SHUFFLE_MS: i64 = 120;
 const LOSE_PER_MILLE: i64 = 50;
 /// Farthest jump of a clock.
 const JUMP_MS_MAX: i64 = 300_000;
+const NARROW_KBIT_PER_S: i64 = 400;
+/// Thousandths of one processor.
+const CPU_PER_MILLE: i64 = 30;
+/// Memory that a starved node has left.
+const MEMORY_MIB: i64 = 1;
+/// The process that serves the shop.
+const SHOP: &str = "shop";
 
 /// A direction between two nodes, from the first to the second.
 pub type Link = (String, String);
@@ -41,6 +48,23 @@ pub struct Step {
     /// How much; what it counts is said at the [`Action`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<i64>,
+}
+
+impl Step {
+    /// The names of its links: `n1-n2` where both ways are meant, once for each pair, and `n1>n2` for one way.
+    #[must_use]
+    pub fn link_names(&self) -> String {
+        let mut names = Vec::new();
+        for (a, b) in &self.links {
+            let is_both = self.links.contains(&(b.clone(), a.clone()));
+            match (is_both, a < b) {
+                (true, true) => names.push(format!("{a}-{b}")),
+                (true, false) => {}
+                (false, _) => names.push(format!("{a}>{b}")),
+            }
+        }
+        names.join(" ")
+    }
 }
 
 /// What is broken, and when.
@@ -88,6 +112,15 @@ impl Schedule {
             time_ms,
             steps,
         }
+    }
+
+    /// How many windows it has: blows, one for each node.
+    #[must_use]
+    pub fn windows_count(&self) -> usize {
+        let blows = self.steps.iter().filter(|step| step.action.is_blow());
+        blows
+            .map(|step| step.nodes.len() + usize::from(!step.links.is_empty()))
+            .sum()
     }
 
     /// The names of the faults, for people.
@@ -157,6 +190,10 @@ fn blows(fault: Fault, time_ms: u64, victims: &[String], random: &mut StdRng) ->
             Fault::TornWrite => Blow::of_node(Action::Tear, node),
             Fault::BitFlip => Blow::of_node(Action::FlipBit, &victims[0]),
             Fault::Wipe => Blow::of_node(Action::Wipe, &victims[0]),
+            Fault::Narrow => Blow::of_node(Action::Narrow, node).by(NARROW_KBIT_PER_S),
+            Fault::CpuStarved => Blow::of_node(Action::StarveCpu, node).by(CPU_PER_MILLE),
+            Fault::MemoryStarved => Blow::of_node(Action::StarveMemory, node).by(MEMORY_MIB),
+            Fault::KillShop => Blow::of_node(Action::Kill, SHOP),
         };
         made.push(blow);
     }
@@ -230,9 +267,13 @@ impl Blow {
     }
 
     fn of_clock(action: Action, node: &str, amount: i64) -> Blow {
+        Blow::of_node(action, node).by(amount)
+    }
+
+    fn by(self, amount: i64) -> Blow {
         Blow {
             amount: Some(amount),
-            ..Blow::of_node(action, node)
+            ..self
         }
     }
 

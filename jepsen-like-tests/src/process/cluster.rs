@@ -7,13 +7,15 @@
 //! HOME/logs/*.log     output of every process
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::ports::free_ports;
-use super::{HarnessError, Server, souk_binary};
+use super::{HarnessError, Server, Site, souk_binary};
 
 /// How long a server may take to become ready, also after a crash and on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -56,6 +58,8 @@ pub struct TestCluster {
     http: reqwest::Client,
     endpoints: Vec<String>,
     nodes: Vec<Server>,
+    /// By the names of the nodes.
+    data_folders: BTreeMap<String, PathBuf>,
     around: Vec<Server>,
     shop_address: Option<String>,
 }
@@ -69,7 +73,19 @@ impl TestCluster {
         plan: &ClusterPlan,
         home: Option<&Path>,
     ) -> Result<TestCluster, HarnessError> {
-        let mut cluster = TestCluster::prepare(plan, home)?;
+        TestCluster::start_on(plan, home, &Site::loopback(plan.nodes)).await
+    }
+
+    /// The same on a site of its own, which has a plot for every node.
+    ///
+    /// # Errors
+    /// When the binary is missing, or a server does not become ready.
+    pub async fn start_on(
+        plan: &ClusterPlan,
+        home: Option<&Path>,
+        site: &Site,
+    ) -> Result<TestCluster, HarnessError> {
+        let mut cluster = TestCluster::prepare(plan, home, site)?;
         for node in &mut cluster.nodes {
             node.start()?;
         }
@@ -90,7 +106,11 @@ impl TestCluster {
         Ok(cluster)
     }
 
-    fn prepare(plan: &ClusterPlan, home: Option<&Path>) -> Result<TestCluster, HarnessError> {
+    fn prepare(
+        plan: &ClusterPlan,
+        home: Option<&Path>,
+        site: &Site,
+    ) -> Result<TestCluster, HarnessError> {
         let (home, temporary) = match home {
             Some(home) => (home.to_owned(), None),
             None => {
@@ -102,14 +122,20 @@ impl TestCluster {
         let logs = home.join("logs");
         std::fs::create_dir_all(&logs).map_err(HarnessError::file(&logs))?;
         let ports = free_ports(plan.nodes * 2 + 2)?;
-        let address = |port: &u16| format!("127.0.0.1:{port}");
         let (node_ports, shop_ports) = ports.split_at(plan.nodes * 2);
-        let endpoints: Vec<String> = node_ports.iter().step_by(2).map(address).collect();
-        let healths: Vec<String> = node_ports.iter().skip(1).step_by(2).map(address).collect();
-        let (shop, provider) = (address(&shop_ports[0]), address(&shop_ports[1]));
+        let addresses = |ports: &[u16]| -> Vec<String> {
+            let pairs = site.plots.iter().zip(ports.iter().step_by(2));
+            pairs
+                .map(|(plot, port)| SocketAddr::new(plot.address, *port).to_string())
+                .collect()
+        };
+        let endpoints = addresses(node_ports);
+        let healths = addresses(&node_ports[1..]);
+        let front = |port: u16| SocketAddr::new(site.front, port).to_string();
+        let (shop, provider) = (front(shop_ports[0]), front(shop_ports[1]));
 
         let config = home.join("cluster.toml");
-        let text = cluster_file(&endpoints, &healths, &shop, &provider, &plan.engine);
+        let text = cluster_file(&endpoints, &healths, &shop, &provider, &plan.engine, site);
         std::fs::write(&config, text).map_err(HarnessError::file(&config))?;
 
         let binary = souk_binary()?;
@@ -121,15 +147,22 @@ impl TestCluster {
             Server::new(name, &binary, arguments, log, readiness.to_owned())
         };
         let data = home.display().to_string();
-        let node = |(number, readiness): (usize, &String)| {
+        let mut nodes = Vec::new();
+        let mut data_folders = BTreeMap::new();
+        for (number, (plot, readiness)) in site.plots.iter().zip(&healths).enumerate() {
             let name = node_name(number);
-            server(
+            let data = plot.data.as_deref().unwrap_or(&home);
+            let command = [
+                "node",
+                "--name",
                 &name,
-                &["node", "--name", &name, "--data", &data],
-                readiness,
-            )
-        };
-        let nodes = healths.iter().enumerate().map(node).collect();
+                "--data",
+                &data.display().to_string(),
+            ];
+            let node = server(&name, &command, readiness);
+            nodes.push(node.started_by(plot.prefix.clone()));
+            data_folders.insert(name.clone(), data.join(&name));
+        }
         let around = if plan.has_shop {
             vec![
                 server(PROVIDER, &["payment-provider", "--data", &data], &provider),
@@ -144,6 +177,7 @@ impl TestCluster {
             http: reqwest::Client::new(),
             endpoints,
             nodes,
+            data_folders,
             around,
             shop_address: plan.has_shop.then_some(shop),
             binary,
@@ -177,6 +211,24 @@ impl TestCluster {
             .collect()
     }
 
+    /// The names of all servers: the nodes, and what is around them.
+    #[must_use]
+    pub fn server_names(&self) -> Vec<String> {
+        let all = self.nodes.iter().chain(&self.around);
+        all.map(|server| server.name().to_owned()).collect()
+    }
+
+    /// Where a node keeps its data.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn data_folder(&self, name: &str) -> Result<&Path, HarnessError> {
+        let folder = self.data_folders.get(name).map(PathBuf::as_path);
+        folder.ok_or_else(|| HarnessError::NoSuchServer {
+            name: name.to_owned(),
+        })
+    }
+
     /// The payment provider's book.
     #[must_use]
     pub fn payments_file(&self) -> PathBuf {
@@ -193,6 +245,14 @@ impl TestCluster {
             .ok_or_else(|| HarnessError::NoSuchServer {
                 name: name.to_owned(),
             })
+    }
+
+    /// `host:port` of the health and metrics of a server, if there is such a server.
+    #[must_use]
+    pub fn http_address(&self, name: &str) -> Option<&str> {
+        let mut all = self.nodes.iter().chain(&self.around);
+        let server = all.find(|server| server.name() == name)?;
+        Some(server.http_address())
     }
 
     /// Starts a server that was killed or stopped. Returns what proves it.
@@ -273,11 +333,19 @@ fn cluster_file(
     shop: &str,
     provider: &str,
     engine: &str,
+    site: &Site,
 ) -> String {
     let mut text = format!(
         "[cluster]\nid = \"souk-jepsen\"\n\n[shop]\nlisten = \"{shop}\"\npayment_provider = \"{provider}\"\n\n\
          [storage]\nengine = \"{engine}\"\n"
     );
+    // Writing to a string cannot fail.
+    if let Some(bytes) = site.disk_reserve_bytes {
+        writeln!(text, "disk_reserve_bytes = {bytes}").ok();
+    }
+    if site.is_exposed() {
+        text.push_str("\n[security]\ninsecure = true\n");
+    }
     for (number, (grpc, http)) in endpoints.iter().zip(healths).enumerate() {
         let (name, zone) = (node_name(number), ZONES[number % ZONES.len()]);
         // Writing to a string cannot fail.

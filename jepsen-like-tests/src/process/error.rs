@@ -49,11 +49,21 @@ pub enum HarnessError {
         #[source]
         source: io::Error,
     },
-    /// A blow that only simulated nodes can take.
-    #[error("real processes cannot be made to `{action}` here; run it with --sim")]
-    NotReal {
-        /// What was asked for.
-        action: &'static str,
+    /// This machine cannot do what a fault needs.
+    #[error("{what} cannot be done on this machine: {why}")]
+    Lacking {
+        /// The fault, or what else was asked for.
+        what: String,
+        /// What is missing and how to mend it.
+        why: String,
+    },
+    /// A tool of the system failed.
+    #[error("`{command}` failed: {output}")]
+    Tool {
+        /// With its arguments.
+        command: String,
+        /// What it said.
+        output: String,
     },
     /// A signal had no effect that could be seen.
     #[error("{name} was told to {what}, but does not look like it after {waited:?}")]

@@ -7,7 +7,7 @@
 //! Place: under workloads and faults; speaks to the servers only as an operator would, through signals, files
 //! and HTTP.
 //! Invariants: 1. a signal is reported as given only once its effect was seen. 2. no server outlives its test.
-//! Not here: which faults, and when (`crate::fault`).
+//! Not here: which faults, and when (`crate::fault`); hosts, disks and clocks of their own (`crate::real`).
 
 mod binary;
 mod cluster;
@@ -15,8 +15,10 @@ mod error;
 mod ports;
 mod ready;
 mod server;
+mod site;
 
 pub use binary::souk_binary;
 pub use cluster::{ClusterPlan, TestCluster};
 pub use error::HarnessError;
 pub use server::Server;
+pub use site::{Plot, Site};

@@ -29,9 +29,12 @@ pub struct Server {
     name: String,
     binary: PathBuf,
     arguments: Vec<String>,
+    /// What starts the binary; see [`super::Plot::prefix`].
+    prefix: Vec<String>,
     log: PathBuf,
     readiness: String,
     child: Option<Child>,
+    started: Option<Instant>,
 }
 
 impl Server {
@@ -46,10 +49,18 @@ impl Server {
             name: name.to_owned(),
             binary: binary.to_owned(),
             arguments,
+            prefix: Vec::new(),
             log,
             readiness,
             child: None,
+            started: None,
         }
+    }
+
+    /// The same, started by another program.
+    pub(super) fn started_by(mut self, prefix: Vec<String>) -> Server {
+        self.prefix = prefix;
+        self
     }
 
     /// Its name, which is also that of its log.
@@ -64,6 +75,33 @@ impl Server {
         self.child.as_ref().map(Child::id)
     }
 
+    /// `host:port` of its health and metrics.
+    #[must_use]
+    pub fn http_address(&self) -> &str {
+        &self.readiness
+    }
+
+    /// How long ago it was started, while it runs.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        self.child.as_ref().and(self.started).map(|at| at.elapsed())
+    }
+
+    /// How it ended, if it did so by itself since it was started; it counts as not running from then on.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn take_end(&mut self) -> Result<Option<ExitStatus>, HarnessError> {
+        if self.child.is_none() {
+            return Ok(None);
+        }
+        let ended = self.ended()?;
+        if ended.is_some() {
+            self.child = None;
+        }
+        Ok(ended)
+    }
+
     /// Starts it; its output is appended to its log.
     ///
     /// # Errors
@@ -72,7 +110,15 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.map_err(HarnessError::file(&self.log))?;
         let errors = log.try_clone().map_err(HarnessError::file(&self.log))?;
-        let child = Command::new(&self.binary)
+        let mut command = match self.prefix.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&self.binary);
+                command
+            }
+            None => Command::new(&self.binary),
+        };
+        let child = command
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(log)
@@ -83,6 +129,7 @@ impl Server {
                 source,
             })?;
         self.child = Some(child);
+        self.started = Some(Instant::now());
         Ok(())
     }
 

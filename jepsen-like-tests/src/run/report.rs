@@ -27,6 +27,11 @@ use crate::picture::{explanation, latency_svg, rate_svg, timeline_html};
 pub struct RunReport {
     /// What was broken, and when.
     pub schedule: Schedule,
+    /// Where nodes lived: `namespaces`, or `loopback`.
+    pub hosts: &'static str,
+    /// Why they shared this machine's network, though hosts of their own were wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_loopback: Option<String>,
     /// In the order of the plan.
     pub workloads: Vec<WorkloadReport>,
 }
@@ -75,7 +80,14 @@ impl RunReport {
 impl fmt::Display for RunReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (faults, seed) = (self.schedule.fault_names(), self.schedule.seed);
-        write!(formatter, "fault {faults}, seed {seed}")?;
+        write!(
+            formatter,
+            "fault {faults}, seed {seed}, hosts: {}",
+            self.hosts
+        )?;
+        if let Some(why) = &self.why_loopback {
+            write!(formatter, " (no namespaces: {why})")?;
+        }
         for one in &self.workloads {
             write!(formatter, "\n{}: {}", one.workload, one.report)?;
         }

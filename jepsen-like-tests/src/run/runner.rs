@@ -7,11 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::report::{write_history, write_json};
-use super::{RunError, RunPlan, RunReport, WorkloadReport};
-use crate::fault::{Nemesis, Schedule};
+use super::{Evidence, RunError, RunPlan, RunReport, WorkloadReport};
+use crate::checker::{Report, Verdict, Violation};
+use crate::fault::{Fault, Schedule};
 use crate::history::{History, Recorder, read_lines};
-use crate::process::{ClusterPlan, TestCluster};
-use crate::workload::{Target, Workload, World, named};
+use crate::process::{ClusterPlan, HarnessError, TestCluster};
+use crate::real::{Ground, RealNemesis};
+use crate::workload::{Target, Workload, WorkloadError, World, named};
 
 /// How long workers may take beyond their time: the last request of each has to end.
 const WORKERS_LATE_MAX: Duration = Duration::from_secs(60);
@@ -26,9 +28,18 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
     let workloads: Vec<_> = workloads
         .collect::<Result<_, _>>()
         .map_err(RunError::NoWorkload)?;
+    check(plan, &workloads)?;
     let home = plan.out.join("cluster");
-    let mut cluster = TestCluster::start(&cluster_plan(plan, &workloads), Some(&home)).await?;
-    tracing::info!(nodes = plan.nodes, home = %home.display(), "the cluster is ready");
+    std::fs::create_dir_all(&home).map_err(RunError::file(&home))?;
+    // Before the cluster, so that it is dropped after it.
+    let nodes: Vec<String> = (1..=plan.nodes)
+        .map(|number| format!("n{number}"))
+        .collect();
+    let ground = Ground::prepare(&plan.faults, plan.hosts, &home, &nodes)?;
+    let what = cluster_plan(plan, &workloads);
+    let mut cluster = TestCluster::start_on(&what, Some(&home), &ground.site()?).await?;
+    let hosts = ground.hosts_name();
+    tracing::info!(nodes = plan.nodes, hosts, home = %home.display(), "the cluster is ready");
     let target = Target {
         endpoints: cluster.endpoints().to_vec(),
         nodes: cluster.node_names(),
@@ -37,7 +48,7 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
         world: World::default(),
     };
     let time_ms = u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX);
-    let schedule = Schedule::plan(&[plan.fault], plan.seed, time_ms, &target.nodes);
+    let schedule = Schedule::plan(&plan.faults, plan.seed, time_ms, &target.nodes);
     write_json(&plan.out.join("schedule.json"), &schedule)?;
     let repro = plan.out.join("repro.txt");
     std::fs::write(&repro, plan.command() + "\n").map_err(RunError::file(&repro))?;
@@ -51,26 +62,71 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
     }
     tracing::info!(time_ms, workloads = plan.workloads.join(","), "clients run");
     let noted = Recorder::in_memory();
-    Nemesis::new(&mut cluster, noted.clone())
-        .perform(&schedule)
-        .await?;
+    let binary = &plan.worker_binary;
+    let mut nemesis = RealNemesis::new(&mut cluster, &ground, binary, plan.seed, noted.clone());
+    nemesis.perform(&schedule).await?;
     for crew in &mut crews {
         crew.wait().await?;
     }
-    cluster.wait_ready().await?;
-    tracing::info!("everything runs again; looking at the end of it");
+    nemesis.heal()?;
+    let ends = nemesis.unexplained_ends().iter();
+    let mut broken: Vec<Violation> = ends.map(|what| Violation::new("ended", what, [])).collect();
+    match cluster.wait_ready().await {
+        Ok(()) => tracing::info!("everything runs again; looking at the end of it"),
+        Err(problem @ (HarnessError::Ended { .. } | HarnessError::NotReady { .. })) => {
+            broken.push(Violation::new("not ready", problem.to_string(), []));
+        }
+        Err(problem) => return Err(problem.into()),
+    }
 
     let noted = noted.history().map_err(RunError::file(&plan.out))?;
     let mut reports = Vec::new();
     for crew in crews {
-        reports.push(crew.judge(&target, &noted).await?);
+        let seen = Seen {
+            noted: &noted,
+            schedule: &schedule,
+            broken: &broken,
+        };
+        reports.push(crew.judge(&target, &seen).await?);
     }
     let report = RunReport {
         schedule,
+        hosts,
+        why_loopback: ground.why_loopback().map(ToOwned::to_owned),
         workloads: reports,
     };
     report.write(plan)?;
     Ok(report)
+}
+
+/// Refuses what would show nothing.
+fn check(plan: &RunPlan, workloads: &[Box<dyn Workload>]) -> Result<(), RunError> {
+    let has_shop = workloads.iter().any(|workload| workload.needs_shop());
+    let why = if plan.faults.contains(&Fault::KillShop) && !has_shop {
+        (
+            Fault::KillShop,
+            "none of the workloads has a shop; name checkout or shop-cart",
+        )
+    } else if plan.faults.contains(&Fault::TornWrite) && plan.engine != "fjall" {
+        (
+            Fault::TornWrite,
+            "only the journals of fjall are known to it; leave --engine away",
+        )
+    } else {
+        return Ok(());
+    };
+    Err(RunError::Harness(HarnessError::Lacking {
+        what: why.0.to_string(),
+        why: why.1.to_owned(),
+    }))
+}
+
+/// What every workload's verdict rests on, beside its own history.
+struct Seen<'run> {
+    noted: &'run History,
+    schedule: &'run Schedule,
+    /// What the store did that ends a run.
+    broken: &'run [Violation],
 }
 
 fn cluster_plan(plan: &RunPlan, workloads: &[Box<dyn Workload>]) -> ClusterPlan {
@@ -183,16 +239,20 @@ impl<'run> Crew<'run> {
         Ok(())
     }
 
-    async fn judge(self, target: &Target, noted: &History) -> Result<WorkloadReport, RunError> {
-        let mut parts = vec![noted.clone()];
+    async fn judge(self, target: &Target, seen: &Seen<'_>) -> Result<WorkloadReport, RunError> {
+        let mut parts = vec![seen.noted.clone()];
         for worker in &self.workers {
             parts.push(read_history(&worker.history)?);
         }
         let until_now = History::merge(parts.clone());
-        let finished = self
-            .workload
-            .finish(target, &self.recorder, &until_now)
-            .await;
+        let finished = if seen.broken.is_empty() {
+            self.workload
+                .finish(target, &self.recorder, &until_now)
+                .await
+        } else {
+            // Nobody would answer.
+            Ok(())
+        };
         parts.push(
             self.recorder
                 .history()
@@ -201,10 +261,24 @@ impl<'run> Crew<'run> {
         let history = History::merge(parts);
         // Also when the last look failed: what led there is in it.
         write_history(&self.folder, &history)?;
-        finished.map_err(failed(self.workload))?;
+        let mut broken = seen.broken.to_vec();
+        match finished {
+            Ok(()) => {}
+            Err(problem @ WorkloadError::NotSettled { .. }) => {
+                broken.push(Violation::new("no rest", problem.to_string(), []));
+            }
+            Err(problem) => return Err(failed(self.workload)(problem)),
+        }
+        let evidence = Evidence::of(&history);
+        let mut report: Report = self.workload.checker().check(&history);
+        report.verdict = report
+            .verdict
+            .and(Verdict::of(broken))
+            .and(evidence.verdict(seen.schedule));
+        report.counts.extend(evidence.counts());
         Ok(WorkloadReport {
             workload: self.workload.name(),
-            report: self.workload.checker().check(&history),
+            report,
             history,
         })
     }

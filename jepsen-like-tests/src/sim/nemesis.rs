@@ -82,7 +82,7 @@ impl SimNemesis {
         }
         if !step.links.is_empty() {
             let (seen, bit) = self.act_on_links(cluster, step);
-            self.note(step, &names_of(&step.links), &seen, bit);
+            self.note(step, &step.link_names(), &seen, bit);
         }
     }
 
@@ -184,6 +184,11 @@ impl SimNemesis {
             | Action::Shuffle
             | Action::Lose
             | Action::Calm => ("happens to links only".to_owned(), None),
+            Action::Narrow
+            | Action::Widen
+            | Action::StarveCpu
+            | Action::StarveMemory
+            | Action::Feed => ("happens to real nodes only".to_owned(), Some(false)),
         }
     }
 
@@ -284,18 +289,4 @@ fn links_around(cluster: &SimCluster, node: &str) -> Vec<Link> {
     let mut links = links_of(&cluster.names());
     links.retain(|(a, b)| a == node || b == node);
     links
-}
-
-/// `n1-n2 n1-n3`, each pair once where both ways are meant, `n1>n2` for one way.
-fn names_of(links: &[Link]) -> String {
-    let mut names = Vec::new();
-    for (a, b) in links {
-        let is_both = links.contains(&(b.clone(), a.clone()));
-        match (is_both, a < b) {
-            (true, true) => names.push(format!("{a}-{b}")),
-            (true, false) => {}
-            (false, _) => names.push(format!("{a}>{b}")),
-        }
-    }
-    names.join(" ")
 }

@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 use super::cluster::{SimCluster, StepError};
 use super::nemesis::SimNemesis;
-use super::report::Evidence;
 use super::{SimPlan, SimReport, trace};
 use crate::checker::{Report, Verdict, Violation};
+use crate::fault::Fault;
 use crate::history::{Recorder, write_lines};
+use crate::run::Evidence;
 use crate::workload::{
     ClientContext, ClientId, Simulated, Target, Workload, WorkloadError, World, named,
 };
@@ -43,6 +44,9 @@ pub enum SimError {
     /// The workload cannot be simulated.
     #[error("the workload {0} needs a shop, which is not simulated; run it with --real")]
     NeedsShop(&'static str),
+    /// The fault cannot be simulated.
+    #[error("the fault {0} needs real processes; run it with --real")]
+    NeedsProcesses(Fault),
     /// The cluster's configuration.
     #[error("the simulated cluster's configuration")]
     Config(#[from] ConfigError),
@@ -73,6 +77,9 @@ pub fn run(plan: &SimPlan) -> Result<SimReport, SimError> {
         Arc::from(named(&plan.workload).map_err(SimError::NoWorkload)?);
     if workload.needs_shop() {
         return Err(SimError::NeedsShop(workload.name()));
+    }
+    if let Some(fault) = plan.faults.iter().find(|fault| !fault.is_simulated()) {
+        return Err(SimError::NeedsProcesses(*fault));
     }
     let mut stage = Stage::new(plan, workload)?;
     stage.start()?;
@@ -301,9 +308,7 @@ impl<'plan> Stage<'plan> {
             Err(Broken::Store(violation)) => Verdict::of(vec![violation]),
             Err(Broken::Harness(error)) => return Err(error),
         };
-        let verdict = verdict
-            .and(early)
-            .and(evidence.verdict(&self.schedule.faults));
+        let verdict = verdict.and(early).and(evidence.verdict(&self.schedule));
         counts.extend(evidence.counts());
         let mut lines = Vec::new();
         write_lines(&history, &mut lines)

@@ -193,13 +193,15 @@ async fn decide_all(
 ) -> Result<(), WorkloadError> {
     let text =
         |operation: &Operation, name: &str| Some(operation.asked.get(name)?.as_str()?.to_owned());
+    // A refusal decides nothing of an earlier attempt: perhaps it only says that nobody listened.
     let decided: BTreeSet<String> = checkouts
         .iter()
-        .filter(|operation| !operation.is_unknown())
+        .filter(|operation| operation.is_ok())
         .filter_map(|operation| text(operation, "key"))
         .collect();
     let open: BTreeMap<String, String> = checkouts
         .iter()
+        .filter(|operation| operation.is_unknown())
         .filter_map(|operation| Some((text(operation, "key")?, text(operation, "customer")?)))
         .filter(|(key, _)| !decided.contains(key))
         .collect();

@@ -26,7 +26,7 @@ async fn carts_stock_and_orders_survive_the_death_of_a_node() {
     for (workload, f) in [("cart", "add"), ("shop-cart", "add"), ("stock", "reserve")] {
         let history = &report.of(workload).unwrap().history;
         let found = windows(history);
-        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found.len(), 3, "{found:?}");
         let ok = |window: &Window| {
             within(history, f, all_open(std::slice::from_ref(window)))
                 .iter()

@@ -2,7 +2,7 @@
 //!
 //! | Variable | Meaning | Default |
 //! |---|---|---|
-//! | `SOUK_CHAOS_SECONDS` | how long clients run in each test | 12 |
+//! | `SOUK_CHAOS_SECONDS` | how long clients run in each test | 12, in cells 30 |
 //! | `SOUK_SEED` | the seed of schedules and clients | a new one, printed |
 //! | `SOUK_BINARY` | the `souk` binary | built from this workspace |
 //!
@@ -13,6 +13,7 @@
     reason = "what fails to unwrap here fails its test"
 )]
 
+mod cells;
 mod kill_majority;
 mod kill_one;
 mod registers;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use souk_jepsen_like_tests::checker::Verdict;
 use souk_jepsen_like_tests::fault::{Fault, Window, windows};
 use souk_jepsen_like_tests::history::{History, Operation};
+use souk_jepsen_like_tests::real::HostsWanted;
 use souk_jepsen_like_tests::run::{RunPlan, RunReport, run};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -55,13 +56,19 @@ impl Chaos<'_> {
     }
 
     fn plan(&self, out: PathBuf) -> RunPlan {
+        self.plan_of(SECONDS, out)
+    }
+
+    /// A plan that runs so long, unless the environment says otherwise.
+    pub(crate) fn plan_of(&self, seconds: f64, out: PathBuf) -> RunPlan {
         let number = |name: &str| Some(std::env::var(name).ok()?.parse().unwrap());
         RunPlan {
             workloads: self.workloads.iter().map(ToString::to_string).collect(),
-            fault: self.fault,
+            faults: vec![self.fault],
+            hosts: HostsWanted::Auto,
             seed: std::env::var("SOUK_SEED")
                 .map_or_else(|_| rand::random(), |seed| seed.parse().unwrap()),
-            time: Duration::from_secs_f64(number("SOUK_CHAOS_SECONDS").unwrap_or(SECONDS)),
+            time: Duration::from_secs_f64(number("SOUK_CHAOS_SECONDS").unwrap_or(seconds)),
             nodes: 3,
             engine: self.engine.to_owned(),
             out,
@@ -82,7 +89,7 @@ pub(crate) fn all_open(windows: &[Window]) -> impl Fn(u64) -> bool {
     move |time_ns| windows.iter().all(|window| window.contains(time_ns))
 }
 
-fn chain(problem: &dyn std::error::Error) -> String {
+pub(crate) fn chain(problem: &dyn std::error::Error) -> String {
     match problem.source() {
         Some(source) => format!("{problem}: {}", chain(source)),
         None => problem.to_string(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::TypedValueParser as _;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use souk_jepsen_like_tests::fault::Fault;
+use souk_jepsen_like_tests::real::HostsWanted;
 use souk_jepsen_like_tests::sim::CLIENTS_MAX;
 
 const EXIT_CODES: &str = "\
@@ -13,11 +14,14 @@ Exit codes:
   1  invalid: the store broke a promise
   2  the command or the harness failed, which says nothing of the store
   3  unknown: not enough evidence, or too much to judge
+  4  skipped: this machine cannot do what was asked for; what is missing is said
 
 Example:
   souk-jepsen run --sim --workload register --fault kill-one,split-halves --seed 7 --out /tmp/sim-7
   souk-jepsen run --real --workload cart,stock --fault kill-one --seed 7 --time 15 --out /tmp/run-7
-  souk-jepsen matrix --seeds 2 --time 60 --out /tmp/matrix
+  souk-jepsen run --real --workload register --fault split-halves,clock-jump --time 30 --out /tmp/run-8
+  souk-jepsen matrix --sim --seeds 2 --time 60 --out /tmp/matrix
+  souk-jepsen matrix --real --time 20 --out /tmp/cells
   souk-jepsen check --model cas-register history.jsonl";
 
 /// Break Souk on purpose and judge what its clients saw.
@@ -51,6 +55,8 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     #[command(hide = true)]
     Hunt(HuntArgs),
+    #[command(hide = true)]
+    Lag(LagArgs),
 }
 
 /// Run workloads while something is broken: on a simulated cluster, or on one of real processes.
@@ -58,12 +64,12 @@ pub(crate) enum Command {
 #[command(group(ArgGroup::new("where").required(true).args(["sim", "real"])))]
 #[command(after_help = "Example:
   souk-jepsen run --sim --workload cart --fault split-one,clock-jump --seed 1 --time 60 --out /tmp/sim-1
-  souk-jepsen run --real --workload register --fault kill-one --seed 1 --time 10 --out /tmp/run-1")]
+  souk-jepsen run --real --workload register --fault split-halves --seed 1 --time 20 --out /tmp/run-1")]
 pub(crate) struct RunArgs {
     /// What clients do; see `souk-jepsen list`. With --real one or more, which run at the same time on one cluster.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', required = true)]
     pub(crate) workload: Vec<String>,
-    /// What is broken; see `souk-jepsen list`. With --sim one or more, which overlap.
+    /// What is broken, one or more, which overlap; see `souk-jepsen list`.
     #[arg(
         long,
         value_name = "NAME,...",
@@ -94,6 +100,9 @@ pub(crate) struct RunArgs {
     /// Stretches the pauses between the requests of a simulated client, 0.01 to 1000.
     #[arg(long, value_name = "FACTOR", default_value_t = 4.0)]
     pub(crate) pace: f64,
+    /// Which hosts real nodes live on.
+    #[arg(long, value_enum, default_value_t = HostsName::Auto)]
+    pub(crate) hosts: HostsName,
     /// In a simulation: one thread, and the same again for the same seed.
     #[arg(long)]
     pub(crate) sim: bool,
@@ -120,6 +129,27 @@ impl Engine {
         match self {
             Engine::Fjall => "fjall",
             Engine::Sled => "sled",
+        }
+    }
+}
+
+/// Where real nodes live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HostsName {
+    /// Network namespaces where they can be made, else side by side on 127.0.0.1.
+    Auto,
+    /// Network namespaces, or the run is skipped.
+    Namespaces,
+    /// Side by side on 127.0.0.1: no splits, no loss.
+    Loopback,
+}
+
+impl From<HostsName> for HostsWanted {
+    fn from(name: HostsName) -> HostsWanted {
+        match name {
+            HostsName::Auto => HostsWanted::Auto,
+            HostsName::Namespaces => HostsWanted::Namespaces,
+            HostsName::Loopback => HostsWanted::Loopback,
         }
     }
 }
@@ -160,12 +190,20 @@ pub(crate) struct ShrinkArgs {
     pub(crate) json: bool,
 }
 
-/// Simulate every workload under every fault, and print a table.
+/// Run every workload under every fault, in simulation or on real processes, and print a table.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("where").args(["sim", "real"])))]
 #[command(after_help = "Example:
   souk-jepsen matrix --out /tmp/matrix
+  souk-jepsen matrix --real --workload register,checkout --fault split-ring,kill-one --time 20 --out /tmp/cells
   souk-jepsen matrix --workload cart,set --fault kill-one,split-halves --seeds 20 --out /tmp/matrix-2")]
 pub(crate) struct MatrixArgs {
+    /// Simulate; that is what is done when neither is named.
+    #[arg(long)]
+    pub(crate) sim: bool,
+    /// On real processes, one cell after the other; without names each fault meets three workloads that it may hurt.
+    #[arg(long)]
+    pub(crate) real: bool,
     /// Which workloads; all that can be simulated when none is named.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) workload: Vec<String>,
@@ -178,13 +216,13 @@ pub(crate) struct MatrixArgs {
     /// The first seed; each run has another one.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) first_seed: u64,
-    /// How long the clients of each run work, in simulated seconds, 1 to 1200.
+    /// How long the clients of each run work, in (simulated) seconds, 1 to 1200.
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     pub(crate) time: f64,
     /// Number of nodes, 1 to 9.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
     pub(crate) nodes: u32,
-    /// Stretches the pauses between the requests of a client, 0.01 to 1000.
+    /// Stretches the pauses between the requests of a simulated client, 0.01 to 1000.
     #[arg(long, value_name = "FACTOR", default_value_t = 4.0)]
     pub(crate) pace: f64,
     /// Runs at once; without it one for each processor.
@@ -368,6 +406,17 @@ pub(crate) struct WorkerArgs {
 
 fn jobs() -> impl clap::builder::TypedValueParser<Value = usize> {
     clap::value_parser!(u16).range(1..=256).map(usize::from)
+}
+
+/// Delays packets of the network namespace that it is started in; started by `run`.
+#[derive(Debug, Args)]
+pub(crate) struct LagArgs {
+    #[arg(long)]
+    pub(crate) queue: u16,
+    #[arg(long)]
+    pub(crate) delay_ms: u64,
+    #[arg(long)]
+    pub(crate) shuffle: bool,
 }
 
 #[cfg(test)]

@@ -22,6 +22,12 @@ struct Cell {
     answered: u64,
 }
 
+/// The faults that can be done to simulated nodes.
+pub(crate) fn simulated_faults() -> Vec<Fault> {
+    let all = Fault::ALL.into_iter();
+    all.filter(|fault| fault.is_simulated()).collect()
+}
+
 /// A table of them.
 #[derive(Debug, Default)]
 pub(crate) struct Cells {

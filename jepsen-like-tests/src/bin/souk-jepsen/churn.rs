@@ -68,6 +68,7 @@ fn plan(args: &ChurnArgs, workloads: &[String], seed: u64) -> SimPlan {
 fn faults(seed: u64) -> Vec<Fault> {
     let all: Vec<Fault> = Fault::ALL
         .into_iter()
+        .filter(|fault| fault.is_simulated())
         .filter(|fault| !matches!(fault, Fault::None | Fault::Wipe | Fault::BitFlip))
         .collect();
     let mut random = StdRng::seed_from_u64(seed);

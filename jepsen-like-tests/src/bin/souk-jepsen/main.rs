@@ -11,6 +11,7 @@ mod churn;
 mod list;
 mod matrix;
 mod mutants;
+mod real_cells;
 mod run;
 mod shrink;
 mod simulate;
@@ -33,6 +34,8 @@ const INVALID: u8 = 1;
 const FAILED: u8 = 2;
 /// There was not enough evidence, or too much to judge.
 const UNKNOWN: u8 = 3;
+/// This machine cannot do what was asked for.
+const SKIPPED: u8 = 4;
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SOUK_LOG")
@@ -49,6 +52,8 @@ fn main() -> ExitCode {
         Command::List(args) => list::list(&args),
         Command::Hunt(args) => mutants::hunt(&args),
         Command::Mutants(args) => mutants::mutants(&args),
+        Command::Lag(args) => run::lag(&args),
+        Command::Matrix(args) if args.real => real_cells::matrix(&args),
         Command::Matrix(args) => matrix::matrix(&args),
         Command::Replay(args) => simulate::replay(&args),
         Command::Shrink(args) => shrink::shrink_run(&args),

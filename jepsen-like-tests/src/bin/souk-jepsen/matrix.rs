@@ -8,7 +8,7 @@ use souk_jepsen_like_tests::sim::SimPlan;
 
 use crate::apart::{run_all, usual_jobs};
 use crate::args::MatrixArgs;
-use crate::cells::{Cells, simulated_workloads};
+use crate::cells::{Cells, simulated_faults, simulated_workloads};
 use crate::run::new_folder;
 use crate::simulate::{check_pace, check_time};
 
@@ -21,7 +21,7 @@ pub(crate) fn matrix(args: &MatrixArgs) -> Result<u8, Box<dyn Error>> {
     check_pace(args.pace)?;
     let workloads = simulated_workloads(&args.workload)?;
     let faults = if args.fault.is_empty() {
-        Fault::ALL.to_vec()
+        simulated_faults()
     } else {
         args.fault.clone()
     };

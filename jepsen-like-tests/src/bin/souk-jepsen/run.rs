@@ -1,29 +1,23 @@
 //! `souk-jepsen run`, and the workers that it starts.
 
 use std::error::Error;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use souk_jepsen_like_tests::fault::Fault;
-use souk_jepsen_like_tests::run::{RunPlan, WorkerPlan};
+use serde_json::json;
+use souk_jepsen_like_tests::process::HarnessError;
+use souk_jepsen_like_tests::run::{RunError, RunPlan, RunReport, WorkerPlan};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{RunArgs, WorkerArgs};
-use crate::{VALID, code_of};
+use crate::args::{LagArgs, RunArgs, WorkerArgs};
+use crate::{SKIPPED, VALID, code_of};
 
 /// Longest run, in seconds.
 const TIME_MAX_S: f64 = 86_400.0;
 
 /// Runs and prints; the exit code is that of the verdict.
 pub(crate) fn run(args: &RunArgs) -> Result<u8, Box<dyn Error>> {
-    let [fault] = args.fault[..] else {
-        return Err("real processes take one fault at a time; --sim takes several".into());
-    };
-    if !fault.is_real() {
-        let names = Fault::ALL.into_iter().filter(|fault| fault.is_real());
-        let names: Vec<&str> = names.map(Fault::as_str).collect();
-        let names = names.join(", ");
-        return Err(format!("{fault} is for --sim; real processes take {names}").into());
-    }
     if !(1.0..=TIME_MAX_S).contains(&args.time) {
         return Err(format!(
             "--time {} is not within 1 to {TIME_MAX_S} seconds",
@@ -34,23 +28,67 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Box<dyn Error>> {
     let out = new_folder(&args.out)?;
     let plan = RunPlan {
         workloads: args.workload.clone(),
-        fault,
+        faults: args.fault.clone(),
         seed: args.seed.unwrap_or_else(rand::random),
         time: Duration::from_secs_f64(args.time),
         nodes: usize::from(args.nodes),
+        hosts: args.hosts.into(),
         engine: args.engine.as_str().to_owned(),
         out,
         worker_binary: std::env::current_exe()?,
     };
     eprintln!("seed {}; repeat with: {}", plan.seed, plan.command());
-    let runtime = tokio::runtime::Runtime::new()?;
-    let report = runtime.block_on(souk_jepsen_like_tests::run::run(&plan))?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{report}");
+    match run_until_interrupted(&plan)? {
+        Ok(report) => {
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                println!("{report}");
+            }
+            Ok(code_of(&report.verdict()))
+        }
+        Err(skipped) => {
+            if args.json {
+                let result = json!({"valid": "unknown", "skipped": skipped});
+                println!("{result:#}");
+            } else {
+                println!("skipped: {skipped}");
+            }
+            Ok(SKIPPED)
+        }
     }
-    Ok(code_of(&report.verdict()))
+}
+
+/// Runs a plan, and removes what it made on the machine also when a signal asks to stop. A plan that this machine cannot
+/// carry out gives the reason.
+pub(crate) fn run_until_interrupted(
+    plan: &RunPlan,
+) -> Result<Result<RunReport, String>, Box<dyn Error>> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = souk_jepsen_like_tests::run::run(plan) => Ok(result),
+            _ = tokio::signal::ctrl_c() => Err(std::io::Error::from(ErrorKind::Interrupted)),
+            _ = terminated.recv() => Err(std::io::Error::from(ErrorKind::Interrupted)),
+        }
+    });
+    match result
+        .map_err(|_| "interrupted; everything that the run made on this machine is removed")?
+    {
+        Ok(report) => Ok(Ok(report)),
+        Err(RunError::Harness(problem @ HarnessError::Lacking { .. })) => {
+            Ok(Err(problem.to_string()))
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+/// Delays packets until the standard input ends.
+pub(crate) fn lag(args: &LagArgs) -> Result<u8, Box<dyn Error>> {
+    let delay = Duration::from_millis(args.delay_ms);
+    souk_jepsen_like_tests::real::lag(args.queue, delay, args.shuffle)?;
+    Ok(VALID)
 }
 
 /// Makes a folder for the files of a run; one that exists has to be empty.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use souk_jepsen_like_tests::fault::Fault;
 use souk_jepsen_like_tests::sim::SimPlan;
-use souk_jepsen_like_tests::workload;
 
 use crate::apart::{run_all, usual_jobs};
 use crate::args::SuiteArgs;
-use crate::cells::{Cells, simulated_workloads};
+use crate::cells::{Cells, simulated_faults, simulated_workloads};
+use crate::real_cells;
 use crate::run::new_folder;
-use crate::{FAILED, INVALID, UNKNOWN, VALID};
+use crate::{FAILED, INVALID, SKIPPED, UNKNOWN, VALID};
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ pub(crate) fn suite(suite: Suite, args: &SuiteArgs) -> Result<u8, Box<dyn Error>
     let mut codes = vec![cells.worst()];
     if !args.no_real {
         for (number, (workload, fault)) in real(suite.real_cells).into_iter().enumerate() {
-            let code = run_real(&workload, fault, args.first_seed, number, &out)?;
+            let code = run_real(workload, fault, args.first_seed, number, &out)?;
             println!("real: {workload} under {fault}: {}", word(code));
             codes.push(code);
         }
@@ -61,12 +61,13 @@ pub(crate) fn suite(suite: Suite, args: &SuiteArgs) -> Result<u8, Box<dyn Error>
 /// So many runs, each with a seed of its own, over all cells in turn. Where there are more cells than runs, the seed
 /// decides which are left out.
 fn simulated(count: usize, workloads: &[String], first_seed: u64) -> Vec<SimPlan> {
-    let cells = workloads.len() * Fault::ALL.len();
+    let faults = simulated_faults();
+    let cells = workloads.len() * faults.len();
     let first = usize::try_from(first_seed).unwrap_or(0);
     let plan = |number: usize| {
         let cell = (first + number) % cells;
         let workload = &workloads[cell % workloads.len()];
-        let fault = Fault::ALL[cell / workloads.len()];
+        let fault = faults[cell / workloads.len()];
         let seed = first_seed + u64::try_from(number).unwrap_or(0);
         SimPlan {
             time: TIME,
@@ -76,19 +77,12 @@ fn simulated(count: usize, workloads: &[String], first_seed: u64) -> Vec<SimPlan
     (0..count).map(plan).collect()
 }
 
-/// So many pairs, in which every workload and every fault has its turns.
-fn real(count: usize) -> Vec<(String, Fault)> {
-    let workloads = workload::all();
-    let faults: Vec<Fault> = Fault::ALL
-        .into_iter()
-        .filter(|fault| fault.is_real() && *fault != Fault::None)
-        .collect();
-    let pair = |number: usize| {
-        let (round, turn) = (number / workloads.len(), number % workloads.len());
-        let (workload, fault) = (&workloads[turn], faults[(turn + round) % faults.len()]);
-        (workload.name().to_owned(), fault)
-    };
-    (0..count).map(pair).collect()
+/// So many cells of the real matrix, evenly out of all of them.
+fn real(count: usize) -> Vec<(&'static str, Fault)> {
+    let all = real_cells::usual();
+    (0..count)
+        .map(|number| all[number * all.len() / count])
+        .collect()
 }
 
 fn run_real(
@@ -116,13 +110,14 @@ fn word(code: u8) -> &'static str {
         VALID => "valid",
         INVALID => "INVALID",
         UNKNOWN => "unknown",
+        SKIPPED => "skipped",
         _ => "the harness failed",
     }
 }
 
-/// A broken promise weighs most, then a harness that failed.
+/// A broken promise weighs most, then a harness that failed, then doubt, then what was skipped.
 fn worst(codes: &[u8]) -> u8 {
-    let order = [INVALID, FAILED, UNKNOWN];
+    let order = [INVALID, FAILED, UNKNOWN, SKIPPED];
     let found = order.into_iter().find(|code| codes.contains(code));
     found.unwrap_or(VALID)
 }
@@ -142,7 +137,10 @@ mod tests {
             plans.into_iter().map(cell).collect::<BTreeSet<_>>().len()
         };
         assert_eq!(cells(CI_FULL.seeds), CI_FULL.seeds);
-        assert_eq!(cells(NIGHTLY.seeds), workloads.len() * Fault::ALL.len());
+        assert_eq!(
+            cells(NIGHTLY.seeds),
+            workloads.len() * simulated_faults().len()
+        );
         for count in [CI_FULL.real_cells, NIGHTLY.real_cells] {
             let pairs: BTreeSet<_> = real(count).into_iter().collect();
             assert_eq!(pairs.len(), count);
