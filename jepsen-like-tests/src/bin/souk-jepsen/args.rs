@@ -301,8 +301,13 @@ pub(crate) enum ModelName {
 
 /// List workloads, faults and models.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  souk-jepsen list")]
+#[command(after_help = "Example:
+  souk-jepsen list
+  souk-jepsen list --real")]
 pub(crate) struct ListArgs {
+    /// Try which faults can be done to real processes on this machine, and say what is missing for the others.
+    #[arg(long)]
+    pub(crate) real: bool,
     /// Print them as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,6 +5,7 @@ use std::error::Error;
 use clap::ValueEnum as _;
 use serde_json::json;
 use souk_jepsen_like_tests::fault::Fault;
+use souk_jepsen_like_tests::real::Abilities;
 use souk_jepsen_like_tests::workload;
 
 use crate::VALID;
@@ -16,9 +17,10 @@ pub(crate) fn list(args: &ListArgs) -> Result<u8, Box<dyn Error>> {
         .iter()
         .map(|workload| (workload.name().to_owned(), workload.about().to_owned()))
         .collect();
+    let abilities = args.real.then(Abilities::probe);
     let faults: Vec<(String, String)> = Fault::ALL
         .iter()
-        .map(|fault| (fault.as_str().to_owned(), fault.about().to_owned()))
+        .map(|fault| (fault.as_str().to_owned(), about(*fault, abilities.as_ref())))
         .collect();
     let models: Vec<(String, String)> = ModelName::value_variants()
         .iter()
@@ -52,4 +54,16 @@ pub(crate) fn list(args: &ListArgs) -> Result<u8, Box<dyn Error>> {
         }
     }
     Ok(VALID)
+}
+
+/// What a fault does, and why it cannot be done here, if that was tried.
+fn about(fault: Fault, abilities: Option<&Abilities>) -> String {
+    let lacks = abilities
+        .map(|abilities| abilities.lacks_for(fault))
+        .unwrap_or_default();
+    let mut text = fault.about().to_owned();
+    for lack in lacks {
+        text += &format!("; not on real processes here: {lack}");
+    }
+    text
 }
