@@ -1,6 +1,7 @@
 //! `souk shop`: the shop in front of the store, in this process.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
 
 use clap::Args;
 use souk_commerce_api::ShopOptions;
@@ -39,6 +40,11 @@ pub(crate) struct ShopArgs {
     #[arg(long, value_name = "CODE", default_value = "USD")]
     currency: Currency,
 
+    /// How long a checkout keeps the units that it reserved while it is not paid, in seconds, 1 to 86400; without it,
+    /// what the cluster file says (shop.checkout_hold_ms).
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    checkout_hold: Option<u64>,
+
     #[command(flatten)]
     stop: StopArgs,
 }
@@ -57,6 +63,9 @@ pub(crate) async fn run(args: ShopArgs, cluster: &ClusterArgs) -> Result<(), Fai
     let mut options = ShopOptions::new(resolve(&file.shop.listen)?, endpoints, payment_url);
     options.currency = args.currency;
     options.admin_token = args.admin_token;
+    options.checkout_hold = args
+        .checkout_hold
+        .map_or(file.shop.checkout_hold, Duration::from_secs);
     Ok(souk_commerce_api::serve(options, stop).await?)
 }
 

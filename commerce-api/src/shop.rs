@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use souk_cart::store::{CartStore, CartStoreOptions, ClientCarts};
+use souk_inventory::CHECKOUT_HOLD_MS;
 use souk_kv_client::{Client, ClientError, ClientOptions, RequestError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -59,6 +60,9 @@ pub struct ShopOptions {
     pub requests_max: usize,
     /// Checkouts at once, from 1; more wait for their turn.
     pub checkouts_max: usize,
+    /// How long a checkout keeps the units that it reserved while it is not paid, at most
+    /// [`souk_inventory::HOLD_MAX_MS`] milliseconds. Default 10 minutes.
+    pub checkout_hold: Duration,
 }
 
 impl ShopOptions {
@@ -73,6 +77,7 @@ impl ShopOptions {
             admin_token: None,
             requests_max: 512,
             checkouts_max: 64,
+            checkout_hold: Duration::from_millis(CHECKOUT_HOLD_MS),
         }
     }
 }
@@ -208,6 +213,7 @@ impl Parts {
             catalog: catalog.clone(),
             desk: PaymentDesk::new(Arc::clone(&kv), provider),
             currency: options.currency,
+            hold: options.checkout_hold,
         };
         Ok(Arc::new(ShopState {
             catalog,

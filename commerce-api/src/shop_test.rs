@@ -16,7 +16,7 @@ use crate::ids::OrderId;
 use crate::money::{Currency, Money};
 use crate::orders::record::{Address, OrderStatus};
 use crate::payment_provider::book::PaymentStatus;
-use crate::testing::{Answer, TestShop, checkout_body};
+use crate::testing::{Answer, CHECKOUT_HOLD, TestShop, checkout_body};
 
 const ADMIN: (&str, &str) = ("authorization", "Bearer secret");
 
@@ -117,6 +117,18 @@ async fn from_search_to_delivery() {
         .send("GET", "/api/v1/products/kettle/reviews", &[], None)
         .await;
     assert_eq!(reviews.body["summary"]["count"], 2);
+}
+
+#[tokio::test]
+async fn units_are_held_as_long_as_the_shop_says() {
+    let shop = TestShop::start().await;
+    let cart = shop.fill(&[("cup", 1)]).await;
+    let placed = shop.checkout("k-1", &cart, "tok_ok").await;
+    let order_id: OrderId = placed.body["order_id"].as_str().unwrap().parse().unwrap();
+    let stored = shop.state.orders.get(order_id).await.unwrap().unwrap();
+    let record = stored.record;
+    let held_ms = record.hold_expires_unix_ms - record.created_unix_ms;
+    assert_eq!(Duration::from_millis(held_ms), CHECKOUT_HOLD);
 }
 
 #[tokio::test]

@@ -404,6 +404,7 @@ impl TestShop {
         let url = format!("http://{provider}");
         let mut options = ShopOptions::new(provider, Vec::new(), url.clone());
         options.admin_token = Some("secret".to_owned());
+        options.checkout_hold = CHECKOUT_HOLD;
         let parts = Parts {
             kv: Arc::new(kv.clone()),
             carts: Arc::new(CartStore::new(kv.clone(), CartStoreOptions::default())),
@@ -516,6 +517,9 @@ impl TestShop {
 }
 
 /// A checkout of `cart` paid with `token`.
+/// How long checkouts of a test shop hold their units: not the default.
+pub(crate) const CHECKOUT_HOLD: Duration = Duration::from_secs(7);
+
 pub(crate) fn checkout_body(cart: &str, token: &str) -> Json {
     serde_json::json!({
         "cart_id": cart,

@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use souk_cart::{AddTag, RemovalTag, Sku};
 use souk_inventory::{
-    CHECKOUT_HOLD_MS, Compartment, OrderId as StockOrderId, Quantity, ReservationId, StockAnswer,
+    Compartment, HOLD_MAX_MS, OrderId as StockOrderId, Quantity, ReservationId, StockAnswer,
     StockCommand, StockError,
 };
 use tokio::time::Instant;
@@ -111,6 +111,8 @@ pub struct Checkout {
     pub desk: PaymentDesk,
     /// What the shop sells in.
     pub currency: Currency,
+    /// How long reserved units are kept while they are not paid.
+    pub hold: Duration,
 }
 
 /// A step without a definite result.
@@ -243,7 +245,7 @@ impl Checkout {
             shipping_address: request.shipping_address.clone(),
             payment_token: request.payment_token.clone(),
             lines,
-            hold_expires_unix_ms: now_unix_ms + CHECKOUT_HOLD_MS,
+            hold_expires_unix_ms: hold_expiry(now_unix_ms, self.hold),
         };
         Ok(OrderRecord::quoted(new, now_unix_ms)?)
     }
@@ -413,6 +415,12 @@ impl Checkout {
             tracing::debug!(order_id = %order.order_id, %error, "left on the pending list");
         }
     }
+}
+
+/// When a hold made now runs out; never later than a stock takes.
+fn hold_expiry(now_unix_ms: u64, hold: Duration) -> u64 {
+    let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
+    now_unix_ms.saturating_add(hold_ms.min(HOLD_MAX_MS))
 }
 
 fn first_failure(failures: Vec<Option<Failure>>) -> StepResult {

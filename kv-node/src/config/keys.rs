@@ -301,6 +301,14 @@ pub const SHOP_PAYMENT_PROVIDER: Key<HostPort> = Key {
     },
 };
 
+/// `shop.checkout_hold_ms`
+pub const SHOP_CHECKOUT_HOLD_MS: Key<Whole> = Key {
+    section: "shop",
+    name: "checkout_hold_ms",
+    meaning: "How long a checkout keeps the units that it reserved while it is not paid; then others may buy them.",
+    accepts: whole("ms", 1_000, 86_400_000, 600_000),
+};
+
 /// `limits.request_timeout_ms`
 pub const REQUEST_TIMEOUT_MS: Key<Whole> = Key {
     section: "limits",
@@ -502,6 +510,7 @@ pub static ALL: &[&dyn Documented] = &[
     &NODE_ENGINE,
     &SHOP_LISTEN,
     &SHOP_PAYMENT_PROVIDER,
+    &SHOP_CHECKOUT_HOLD_MS,
     &REQUEST_TIMEOUT_MS,
     &VALUE_BYTES_MAX,
     &PEER_IN_FLIGHT_BYTES_MAX,

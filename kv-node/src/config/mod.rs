@@ -25,7 +25,7 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 pub use address::Address;
 pub use error::{ConfigError, Fault, InvalidFile, Problem};
@@ -139,6 +139,9 @@ impl ClusterFile {
             shop: ShopSection {
                 listen: listen?.value,
                 payment_provider: payment_provider?.value,
+                checkout_hold: Duration::from_millis(
+                    shop.whole(&keys::SHOP_CHECKOUT_HOLD_MS).value,
+                ),
             },
             limits: Limits::read(&limits),
             failure_detection: FailureDetection::read(&failure_detection),

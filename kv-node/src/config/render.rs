@@ -55,12 +55,16 @@ impl ClusterFile {
         ]
     }
 
-    fn shop_lines(&self) -> [Line<'_>; 2] {
+    fn shop_lines(&self) -> [Line<'_>; 3] {
         [
             (&keys::SHOP_LISTEN, quoted(&self.shop.listen)),
             (
                 &keys::SHOP_PAYMENT_PROVIDER,
                 quoted(&self.shop.payment_provider),
+            ),
+            (
+                &keys::SHOP_CHECKOUT_HOLD_MS,
+                millis(self.shop.checkout_hold),
             ),
         ]
     }

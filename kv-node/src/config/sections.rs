@@ -45,6 +45,8 @@ pub struct ShopSection {
     pub listen: Address,
     /// Where the simulated payment provider listens.
     pub payment_provider: Address,
+    /// How long a checkout keeps the units that it reserved.
+    pub checkout_hold: Duration,
 }
 
 /// `[limits]`: named bounds of queues, waits and sizes.
