@@ -98,6 +98,8 @@ pub(super) async fn drive<B: StockBucket>(shared: Arc<Shared<B>>, stock: StockId
     let mut driver = Driver::new(&*shared, &stock);
     while let Some(batch) = shared.queues.take(&stock) {
         driver.run(batch).await;
+        // Those who were just answered often have a next command: let them come, so that it goes with this batch.
+        tokio::task::yield_now().await;
     }
     guard.is_done = true;
 }

@@ -141,7 +141,7 @@ impl AcceptorHeader {
 
     /// Decides about an accept.
     ///
-    /// `stored` shows the stored rows of every key in the request's delta. `undo` is brought up to date
+    /// `stored` shows the stored rows of every key that [`AcceptRequest::looked_up`] names. `undo` is brought up to date
     /// at once; should the store then fail, keeping or dropping it are both safe.
     #[must_use]
     pub fn accept(

@@ -28,8 +28,9 @@ pub const GROUP_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// When one more comes, the oldest is forgotten, and requests up to it are refused as too old.
 pub const MEMORY_ANSWERS_MAX: usize = 128;
 
-/// Before-images kept for one group, in ballots.
-pub const UNDO_ENTRIES_MAX: usize = 8;
+/// Before-images kept for one group, in ballots: some seconds of a busy group. An acceptor that was away for
+/// no longer is brought up by what changed meanwhile, not by the whole group.
+pub const UNDO_ENTRIES_MAX: usize = 4096;
 
 /// Before-images kept for one group, in bytes. Beyond it the oldest are dropped.
 pub const UNDO_BYTES_MAX: usize = 8 * 1024 * 1024;

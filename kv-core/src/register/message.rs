@@ -151,10 +151,22 @@ pub struct AcceptRequest {
     pub base: Base,
     /// The change.
     pub delta: Arc<Delta>,
+    /// Keys of the delta under which there is nothing at the base: nobody needs to look there. It may name fewer.
+    pub fresh: Arc<BTreeSet<RowKey>>,
     /// A promise wanted in the same durable step; only the ballot's own proposer asks for one.
     pub next_promise: Option<Ballot>,
     /// The newest ballot that the sender knows to be chosen.
     pub chosen: Ballot,
+}
+
+impl AcceptRequest {
+    /// The keys whose stored rows an acceptor has to see before it can decide.
+    pub fn looked_up(&self) -> impl Iterator<Item = &RowKey> {
+        self.delta
+            .rows
+            .keys()
+            .filter(|key| !self.fresh.contains(*key))
+    }
 }
 
 /// The answer to an [`AcceptRequest`].

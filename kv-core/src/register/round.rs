@@ -22,7 +22,7 @@ use souk_ring::{LayoutEpoch, NodeId};
 use super::{
     AcceptReply, AcceptRequest, Acceptors, Action, Ballot, Base, Basis, Chosen, Delta, Evaluation,
     GroupImage, GroupSize, KnownRows, Lead, Lost, LostReason, PrepareRequest, PromiseReply, Report,
-    RowSelection,
+    RowKey, RowSelection, RowView,
 };
 
 /// One ballot under way.
@@ -47,7 +47,7 @@ enum Phase {
     },
     Evaluating(Basis),
     Accepting(Proposal),
-    Chosen(Proposal),
+    Chosen,
     Over,
 }
 
@@ -168,11 +168,14 @@ impl Round {
         }
         let next = next.filter(|next| *next > self.ballot);
         let delta = Arc::clone(&evaluation.delta);
+        let is_fresh = |key: &&RowKey| basis.rows.knows(key) && basis.rows.row(key).is_none();
+        let fresh = delta.rows.keys().filter(is_fresh).cloned().collect();
         let request = AcceptRequest {
             epoch: self.epoch,
             ballot: self.ballot,
             base: Base::On(basis.base),
             delta: Arc::clone(&delta),
+            fresh: Arc::new(fresh),
             next_promise: next,
             chosen: if basis.base_chosen {
                 basis.base
@@ -227,7 +230,7 @@ impl Round {
     /// Takes the answer to an accept.
     pub fn on_accept(&mut self, from: NodeId, reply: AcceptReply) -> Vec<Action> {
         let own = self.ballot;
-        if !matches!(self.phase, Phase::Accepting(_) | Phase::Chosen(_)) {
+        if !matches!(self.phase, Phase::Accepting(_) | Phase::Chosen) {
             return Vec::new();
         }
         let Some(vote) = self.votes.get_mut(&from) else {
@@ -263,7 +266,7 @@ impl Round {
         behind: NodeId,
         image: Option<GroupImage>,
     ) -> Vec<Action> {
-        let chosen = matches!(self.phase, Phase::Chosen(_));
+        let chosen = matches!(self.phase, Phase::Chosen);
         let Some(Vote::Behind(help)) = self.votes.get_mut(&behind) else {
             return Vec::new();
         };
@@ -285,6 +288,7 @@ impl Round {
             ballot: image.accepted,
             base: image.base,
             delta: Arc::new(image.delta),
+            fresh: Arc::default(),
             next_promise: None,
             chosen: if chosen { self.ballot } else { Ballot::ZERO },
         };
@@ -309,7 +313,7 @@ impl Round {
             Phase::Preparing { .. } | Phase::Evaluating(_) | Phase::Accepting(_) => {
                 vec![self.lose()]
             }
-            Phase::Chosen(_) | Phase::Over => Vec::new(),
+            Phase::Chosen | Phase::Over => Vec::new(),
         }
     }
 
@@ -317,7 +321,7 @@ impl Round {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match self.phase {
-            Phase::Chosen(_) => !self
+            Phase::Chosen => !self
                 .votes
                 .values()
                 .any(|vote| matches!(vote, Vote::Pending | Vote::Behind(_))),
@@ -358,9 +362,9 @@ impl Round {
                 let chosen = Chosen {
                     proposed: self.ballot,
                     state: self.ballot,
-                    lead: self.lead(&proposal),
+                    lead: self.lead(proposal),
                 };
-                self.phase = Phase::Chosen(proposal);
+                self.phase = Phase::Chosen;
                 let mut actions = vec![Action::Chosen(chosen)];
                 actions.extend(self.help());
                 actions
@@ -370,8 +374,8 @@ impl Round {
                 let actions = self.help();
                 self.lose_if_hopeless(actions)
             }
-            Phase::Chosen(proposal) => {
-                self.phase = Phase::Chosen(proposal);
+            Phase::Chosen => {
+                self.phase = Phase::Chosen;
                 self.help()
             }
             phase @ (Phase::Evaluating(_) | Phase::Over) => {
@@ -432,7 +436,7 @@ impl Round {
     ///
     /// A node that failed does not spoil it: the quorum's promises are what makes it safe, and one dead
     /// node must not cost a round trip for every write.
-    fn lead(&self, proposal: &Proposal) -> Option<Lead> {
+    fn lead(&self, proposal: Proposal) -> Option<Lead> {
         let next = proposal.next?;
         let promised = |node: NodeId| self.votes.get(&node) == Some(&Vote::Yes(next));
         if !self.acceptors.is_quorum(promised) || self.highest_seen > self.ballot {
@@ -444,7 +448,7 @@ impl Round {
             base: self.ballot,
             next,
             size: proposal.size,
-            rows: Lead::advance(proposal.rows.clone(), &proposal.delta),
+            rows: Lead::advance(proposal.rows, &proposal.delta),
         })
     }
 

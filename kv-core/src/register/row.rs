@@ -235,12 +235,16 @@ impl Delta {
     /// Bytes of keys and rows, as [`Row::weight`] counts them.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        let weigh = |(key, row): (&RowKey, &Option<Row>)| {
-            row.as_ref()
-                .map_or(key.as_bytes().len() as u64, |row| row.weight(key))
-        };
-        self.rows.iter().map(weigh).sum()
+        weight_of(&self.rows)
     }
+}
+
+fn weight_of(rows: &BTreeMap<RowKey, Option<Row>>) -> u64 {
+    let weigh = |(key, row): (&RowKey, &Option<Row>)| {
+        row.as_ref()
+            .map_or(key.as_bytes().len() as u64, |row| row.weight(key))
+    };
+    rows.iter().map(weigh).sum()
 }
 
 /// Somewhere rows can be looked up.
@@ -319,6 +323,12 @@ impl KnownRows {
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Bytes of keys and rows, as [`Row::weight`] counts them.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        weight_of(&self.rows)
     }
 
     /// True when nothing is known.

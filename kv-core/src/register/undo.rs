@@ -43,20 +43,15 @@ impl UndoLog {
     /// `None` when the log does not know it.
     #[must_use]
     pub fn way_back(&self, accepted: Ballot, base: Ballot) -> Option<(GroupSize, Delta)> {
+        let steps = self.steps_back(accepted, base)?;
         let mut back = BTreeMap::new();
-        for entry in self.chain(accepted) {
-            back.extend(
-                entry
-                    .before
-                    .rows
-                    .iter()
-                    .map(|(key, row)| (key.clone(), row.clone())),
-            );
-            if entry.base == base {
-                return Some((entry.base_size, Delta { rows: back }));
-            }
+        let mut base_size = GroupSize::default();
+        for entry in self.chain(accepted).take(steps) {
+            let before = entry.before.rows.iter();
+            back.extend(before.map(|(key, row)| (key.clone(), row.clone())));
+            base_size = entry.base_size;
         }
-        None
+        Some((base_size, Delta { rows: back }))
     }
 
     /// The rows in which `accepted` may differ from `base`: what to send to somebody who has `base`.
@@ -66,7 +61,19 @@ impl UndoLog {
         if accepted == base {
             return Some(BTreeSet::new());
         }
-        Some(self.way_back(accepted, base)?.1.rows.into_keys().collect())
+        let steps = self.steps_back(accepted, base)?;
+        let entries = self.chain(accepted).take(steps);
+        Some(
+            entries
+                .flat_map(|entry| entry.before.rows.keys().cloned())
+                .collect(),
+        )
+    }
+
+    /// Bytes of the before-images kept, at most [`UNDO_BYTES_MAX`].
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.bytes
     }
 
     /// Notes a change that was just accepted. What does not lead to its base is forgotten.
@@ -92,6 +99,12 @@ impl UndoLog {
     pub(super) fn clear(&mut self) {
         self.entries.clear();
         self.bytes = 0;
+    }
+
+    /// How many entries lead from `accepted` to `base`, one at least.
+    fn steps_back(&self, accepted: Ballot, base: Ballot) -> Option<usize> {
+        let place = self.chain(accepted).position(|entry| entry.base == base);
+        Some(place? + 1)
     }
 
     fn chain(&self, accepted: Ballot) -> impl Iterator<Item = &UndoEntry> {

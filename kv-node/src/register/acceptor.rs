@@ -3,16 +3,16 @@
 //! Invariants: 1. header and rows change in one batch, before the reply. 2. decisions on one group are
 //! taken one after the other, under its guard. 3. rows in a reply are those of the header in it. 4. a vote passes
 //! the fence before it looks at the header and stays inside until it is on disk. 5. a group of which
-//! anything was found damaged gives no vote until it was learnt anew (`teaching`).
+//! anything was found damaged gives no vote until it was learnt anew (`teaching`). 6. whoever changes header or rows
+//! on disk takes the group out of `memory` first.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{ops::Bound, sync::Arc};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use souk_kv_core::register::{
     AcceptDecision, AcceptReply, AcceptRequest, AcceptorHeader, Ballot, Base, Delta, GroupImage,
     PrepareDecision, PrepareRequest, PromiseReply, ReadReply, ReadRequest, Row, RowKey,
-    RowSelection, Rows, RowsChange, UndoLog,
+    RowSelection, Rows, RowsChange,
 };
 use souk_kv_proto::{
     convert::register::{decode_header, decode_row, encode_header, encode_row},
@@ -20,8 +20,13 @@ use souk_kv_proto::{
 };
 use souk_kv_storage::{Keyspace, Scan, StorageError, Store, WriteBatch};
 use souk_ring::LayoutEpoch;
+use tokio::time::{Instant, timeout_at};
 
-use super::broken::BrokenGroups;
+use super::{
+    arrivals::{self, Arrivals, Place},
+    broken::BrokenGroups,
+    memory::{GroupMemory, Recollection},
+};
 use crate::{
     error::RequestError,
     guard::KeyGuards,
@@ -29,8 +34,6 @@ use crate::{
     members::Fence,
 };
 
-/// Groups whose way back is kept in memory. Losing one costs a transfer of its group, never safety.
-const UNDO_GROUPS_MAX: usize = 2_000;
 /// A range ends with the row that reaches this, in bytes as [`Row::weight`] counts them; whoever asked for
 /// it sees from the rows themselves that it was cut. Twice as much is read, as stored rows are a little larger.
 pub(super) const RANGE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -46,7 +49,23 @@ pub(crate) struct GroupStore {
     pub(super) guards: Arc<KeyGuards>,
     pub(super) fence: Arc<Fence>,
     pub(super) broken: BrokenGroups,
-    undo: Mutex<BTreeMap<GroupKey, UndoLog>>,
+    pub(super) memory: GroupMemory,
+    arrivals: Arrivals,
+}
+
+/// What became of an accept.
+enum Vote<'a> {
+    Given(AcceptReply),
+    /// It stands on a ballot that has not come yet.
+    Early(Place<'a>),
+}
+
+/// Whether the accept stands on a newer state than the one here, which may be on its way.
+fn is_early(reply: &AcceptReply, request: &AcceptRequest) -> bool {
+    match (reply, request.base) {
+        (AcceptReply::NeedFull { accepted, .. }, Base::On(base)) => base > *accepted,
+        _ => false,
+    }
 }
 
 impl GroupStore {
@@ -62,7 +81,8 @@ impl GroupStore {
             store,
             guards,
             fence,
-            undo: Mutex::default(),
+            memory: GroupMemory::default(),
+            arrivals: Arrivals::default(),
         })
     }
 
@@ -83,25 +103,33 @@ impl GroupStore {
     ) -> Result<PromiseReply, RequestError> {
         let _guard = self.guards.lock(&key.header()).await;
         let passage = self.fence.enter(request.epoch).await?;
-        let header = self.header(key, passage.epoch)?;
-        match header.prepare(request) {
+        let mut known = self.recall(key, passage.epoch)?;
+        match known.header.prepare(request) {
             PrepareDecision::Promise { header } => {
                 let rows = self.select(key, &request.rows)?;
                 let mut batch = WriteBatch::new();
                 batch.put(Keyspace::Registers, key.header(), encode_header(&header));
                 if !mutant!("promise-forgotten") {
                     self.store.commit(batch).await?;
+                    known.header = header;
                 }
+                self.memory.put(key, known);
                 Ok(PromiseReply::Promised {
                     ballot: request.ballot,
                     report: header.report(rows),
                 })
             }
-            PrepareDecision::Refused { promised } => Ok(PromiseReply::Refused {
-                ballot: request.ballot,
-                promised,
-            }),
-            PrepareDecision::WrongEpoch { current } => Ok(PromiseReply::WrongEpoch { current }),
+            PrepareDecision::Refused { promised } => {
+                self.memory.put(key, known);
+                Ok(PromiseReply::Refused {
+                    ballot: request.ballot,
+                    promised,
+                })
+            }
+            PrepareDecision::WrongEpoch { current } => {
+                self.memory.put(key, known);
+                Ok(PromiseReply::WrongEpoch { current })
+            }
         }
     }
 
@@ -111,37 +139,85 @@ impl GroupStore {
         key: &GroupKey,
         request: &AcceptRequest,
     ) -> Result<AcceptReply, RequestError> {
-        let vote = self.vote_on_accept(key, request).await;
+        let vote = self.vote_in_turn(key, request).await;
         self.note_damage(key, vote)
+    }
+
+    /// Lets an accept that came before the one it stands on wait a moment for it.
+    async fn vote_in_turn(
+        &self,
+        key: &GroupKey,
+        request: &AcceptRequest,
+    ) -> Result<AcceptReply, RequestError> {
+        let give_up = Instant::now() + arrivals::WAIT_MAX;
+        let mut may_wait = true;
+        loop {
+            match self.vote_on_accept(key, request, may_wait).await? {
+                Vote::Given(reply) => return Ok(reply),
+                Vote::Early(mut place) => {
+                    may_wait = timeout_at(give_up, place.changed()).await.is_ok();
+                }
+            }
+        }
     }
 
     async fn vote_on_accept(
         &self,
         key: &GroupKey,
         request: &AcceptRequest,
-    ) -> Result<AcceptReply, RequestError> {
+        may_wait: bool,
+    ) -> Result<Vote<'_>, RequestError> {
         let _guard = self.guards.lock(&key.header()).await;
         let passage = self.fence.enter(request.epoch).await?;
-        let header = self.header(key, passage.epoch)?;
-        let stored = self.rows_of(key, request.delta.rows.keys())?;
-        let mut undo = self.undo.lock().remove(key).unwrap_or_default();
-        let decision = header.accept(request, &stored, &mut undo);
-        self.keep_undo(key, undo);
+        let mut known = self.recall(key, passage.epoch)?;
+        let missing = known.rows.missing(request.looked_up());
+        let found = self.rows_of(key, missing.iter())?;
+        known.rows.learn(&missing, found);
+        let decision = known.header.accept(request, &known.rows, &mut known.undo);
         match decision {
-            AcceptDecision::Reply(reply) => Ok(reply),
+            AcceptDecision::Reply(reply) => {
+                let is_early = may_wait && is_early(&reply, request);
+                self.memory.put(key, known);
+                // A place is taken under the guard: what comes after cannot be missed.
+                let place = is_early.then(|| self.arrivals.join(key)).flatten();
+                Ok(place.map_or(Vote::Given(reply), Vote::Early))
+            }
             AcceptDecision::Apply {
                 header,
                 change,
                 reply,
             } => {
-                let batch = self.batch(key, &header, change)?;
+                let batch = self.batch(key, &header, &change)?;
                 if mutant!("vote-before-sync") {
                     drop(self.store.submit(batch));
-                    return Ok(reply);
+                    return Ok(Vote::Given(reply));
                 }
                 self.store.commit(batch).await?;
-                Ok(reply)
+                known.changed(header, &change);
+                self.memory.put(key, known);
+                self.arrivals.announce(key);
+                Ok(Vote::Given(reply))
             }
+        }
+    }
+
+    /// What is known of a group, for a vote under its guard. It is not in memory until it is put back there.
+    fn recall(&self, key: &GroupKey, epoch: LayoutEpoch) -> Result<Recollection, RequestError> {
+        let remembered = self.memory.take(key).filter(|_| !self.broken.contains(key));
+        match remembered {
+            Some(known) => Ok(Recollection {
+                header: known.header.fenced(epoch),
+                ..known
+            }),
+            None => Ok(Recollection::of(self.header(key, epoch)?)),
+        }
+    }
+
+    /// The header for a read, which takes no guard.
+    fn glimpse(&self, key: &GroupKey, epoch: LayoutEpoch) -> Result<AcceptorHeader, RequestError> {
+        match self.memory.header(key) {
+            Some(header) if !self.broken.contains(key) => Ok(header.fenced(epoch)),
+            _ => self.header(key, epoch),
         }
     }
 
@@ -158,13 +234,14 @@ impl GroupStore {
     async fn look(&self, key: &GroupKey, request: &ReadRequest) -> Result<ReadReply, RequestError> {
         for _ in 0..OPTIMISTIC_READS {
             let epoch = self.fence.glance(request.epoch)?;
-            let before = self.header(key, epoch)?;
+            let before = self.glimpse(key, epoch)?;
             if let Err(current) = before.admits(request.epoch) {
                 return Ok(ReadReply::WrongEpoch { current });
             }
             let rows = self.select(key, &request.rows)?;
-            // Rows change only together with the accepted ballot, and that never comes back.
-            if self.header(key, epoch)?.accepted == before.accepted {
+            // Rows change only together with the accepted ballot, and that never comes back. While they change,
+            // nothing of the group is in memory.
+            if self.glimpse(key, epoch)?.accepted == before.accepted {
                 return Ok(ReadReply::Report(before.report(rows)));
             }
         }
@@ -188,10 +265,15 @@ impl GroupStore {
         let _guard = self.guards.lock(&key.header()).await;
         let epoch = self.fence.glance(LayoutEpoch::FIRST)?;
         let header = self.header(key, epoch)?;
+        // Taken out meanwhile: a long way back must not hold up the votes on other groups.
+        let known = self.memory.take(key);
         let changed = since.and_then(|since| {
-            let undo = self.undo.lock();
-            undo.get(key)?.changed_since(header.accepted, since)
+            let undo = &known.as_ref()?.undo;
+            undo.changed_since(header.accepted, since)
         });
+        if let Some(known) = known {
+            self.memory.put(key, known);
+        }
         let (base, delta) = match (since, changed) {
             (Some(since), Some(changed)) => {
                 let found = self.rows_of(key, changed.iter())?;
@@ -268,19 +350,11 @@ impl GroupStore {
         self.broken.note(key, self.fence.look().epoch);
     }
 
-    fn keep_undo(&self, key: &GroupKey, log: UndoLog) {
-        let mut undo = self.undo.lock();
-        if undo.len() >= UNDO_GROUPS_MAX {
-            undo.pop_first();
-        }
-        undo.insert(key.clone(), log);
-    }
-
     fn batch(
         &self,
         key: &GroupKey,
         header: &AcceptorHeader,
-        change: RowsChange,
+        change: &RowsChange,
     ) -> Result<WriteBatch, RequestError> {
         let mut batch = WriteBatch::new();
         batch.put(Keyspace::Registers, key.header(), encode_header(header));

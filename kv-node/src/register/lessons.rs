@@ -119,6 +119,7 @@ impl GroupStore {
     /// Forgets what this learner's disk has of a group, before rows come page by page.
     pub(super) async fn clear(&self, key: &GroupKey) -> Result<(), RequestError> {
         let _guard = self.guards.lock(&key.header()).await;
+        self.memory.take(key);
         let prefix = key.row_prefix();
         loop {
             let scan = Scan::prefix(Keyspace::Registers, &prefix).limit(ERASE_ROWS);
@@ -139,6 +140,7 @@ impl GroupStore {
 
     /// Stores a page of rows of a group that was cleared and has no header yet.
     pub(super) async fn take_rows(&self, key: &GroupKey, rows: &Rows) -> Result<(), RequestError> {
+        self.memory.take(key);
         let mut batch = WriteBatch::new();
         for (row_key, row) in rows {
             let store_key = key.row(row_key.as_bytes());
@@ -154,6 +156,7 @@ impl GroupStore {
         header: &AcceptorHeader,
     ) -> Result<(), RequestError> {
         let _guard = self.guards.lock(&key.header()).await;
+        self.memory.take(key);
         let mut batch = WriteBatch::new();
         batch.put(Keyspace::Registers, key.header(), encode_header(header));
         self.broken.mend(key, &mut batch);

@@ -3,6 +3,8 @@
 //! | file | idea |
 //! |---|---|
 //! | `acceptor` | this node's vote: header and rows on disk, one decision at a time |
+//! | `arrivals` | accepts that came before the one they stand on |
+//! | `memory` | what it remembers of groups voted on lately |
 //! | `coordinator` | client requests in: transactions and reads of one group |
 //! | `runner` | one task per busy group: drains its queue into ballots |
 //! | `work` | what waits for a group, and what goes into one ballot |
@@ -18,10 +20,14 @@
 //! Not here: which layout is in force, and whether this store may vote (`crate::members`).
 
 mod acceptor;
+#[cfg(test)]
+mod acceptor_test;
+mod arrivals;
 mod ballot;
 mod broken;
 mod coordinator;
 mod lessons;
+mod memory;
 mod rows;
 mod runner;
 mod sweeping;

@@ -1,4 +1,7 @@
 //! Register messages, headers and rows as bytes.
+//!
+//! Keys and contents of rows are copied out of the message that they came in: they are remembered one by one, and each
+//! would keep the whole frame in memory.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -145,6 +148,7 @@ pub fn accept_to_wire(group: peer::Group, request: &AcceptRequest) -> peer::Acce
         ballot: Some(ballot_to_wire(request.ballot)),
         base: base_to_wire(request.base),
         delta: delta_to_wire(&request.delta),
+        fresh: fresh_to_wire(request),
         next_promise: request.next_promise.map(ballot_to_wire),
         chosen: Some(ballot_to_wire(request.chosen)),
     }
@@ -153,13 +157,15 @@ pub fn accept_to_wire(group: peer::Group, request: &AcceptRequest) -> peer::Acce
 /// An accept from a peer.
 ///
 /// # Errors
-/// [`DecodeError`] when a row is none.
+/// [`DecodeError`] when a row is none, or a place lies outside the change.
 pub fn accept_from_wire(wire: peer::Accept) -> Result<AcceptRequest, DecodeError> {
+    let fresh = fresh_from_wire(&wire.fresh, &wire.delta)?;
     Ok(AcceptRequest {
         epoch: LayoutEpoch(wire.epoch),
         ballot: ballot_or_zero(wire.ballot.as_ref()),
         base: base_from_wire(wire.base.as_ref()),
         delta: Arc::new(delta_from_wire(wire.delta)?),
+        fresh: Arc::new(fresh),
         next_promise: wire.next_promise.as_ref().map(ballot_from_wire),
         chosen: ballot_or_zero(wire.chosen.as_ref()),
     })
@@ -341,7 +347,7 @@ pub fn cell_from_wire(wire: kv::Value) -> Result<Cell, DecodeError> {
     let value = value_from_wire(wire)?;
     Ok(Cell {
         content_type: value.content_type,
-        bytes: value.bytes,
+        bytes: Bytes::copy_from_slice(&value.bytes),
     })
 }
 
@@ -388,7 +394,8 @@ fn row_from_wire(wire: store::Row) -> Result<Row, DecodeError> {
 }
 
 fn key_from_wire(key: Bytes) -> Result<RowKey, DecodeError> {
-    RowKey::from_bytes(key).map_err(|cause| DecodeError::field(ROW, "key", cause))
+    RowKey::from_bytes(Bytes::copy_from_slice(&key))
+        .map_err(|cause| DecodeError::field(ROW, "key", cause))
 }
 
 fn delta_to_wire(delta: &Delta) -> Vec<store::KeyedRow> {
@@ -412,6 +419,31 @@ fn delta_from_wire(wire: Vec<store::KeyedRow>) -> Result<Delta, DecodeError> {
             .map(keyed)
             .collect::<Result<_, DecodeError>>()?,
     })
+}
+
+/// Places in the change, which is in key order on both sides.
+fn fresh_to_wire(request: &AcceptRequest) -> Vec<u32> {
+    let keys = (0..).zip(request.delta.rows.keys());
+    keys.filter(|(_, key)| request.fresh.contains(*key))
+        .map(|(place, _)| place)
+        .collect()
+}
+
+fn fresh_from_wire(
+    places: &[u32],
+    delta: &[store::KeyedRow],
+) -> Result<BTreeSet<RowKey>, DecodeError> {
+    let key = |place: &u32| {
+        let keyed = delta.get(*place as usize).ok_or_else(|| {
+            DecodeError::field(
+                "accept",
+                "fresh",
+                "names a row that the change does not have",
+            )
+        })?;
+        key_from_wire(keyed.key.clone())
+    };
+    places.iter().map(key).collect()
 }
 
 fn report_to_wire(report: &Report) -> peer::Report {
@@ -533,6 +565,7 @@ mod tests {
                     ballot: ballot(5),
                     base,
                     delta: Arc::new(delta.clone()),
+                    fresh: Arc::new([RowKey::user(b"b")].into()),
                     next_promise,
                     chosen: ballot(3),
                 };
@@ -542,6 +575,15 @@ mod tests {
                 assert_eq!(accept_from_wire(decoded), Ok(request));
             }
         }
+    }
+
+    #[test]
+    fn a_place_outside_the_change_is_refused() {
+        let wire = peer::Accept {
+            fresh: vec![0],
+            ..peer::Accept::default()
+        };
+        accept_from_wire(wire).expect_err("there is no row 0");
     }
 
     #[test]

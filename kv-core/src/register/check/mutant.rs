@@ -13,6 +13,8 @@ pub(super) enum Mutant {
     IgnoreBase,
     /// An acceptor goes back to an earlier ballot without putting its rows back.
     RollBackOnPaper,
+    /// An acceptor takes every row of a change for a new one.
+    CallAllFresh,
     /// A quorum is (N-1)/2 votes.
     SmallQuorum,
     /// A proposer goes on in one round trip after an accept that no quorum confirmed.

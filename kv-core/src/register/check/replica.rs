@@ -6,7 +6,8 @@ use souk_ring::{LayoutEpoch, NodeId};
 
 use super::super::{
     AcceptDecision, AcceptReply, AcceptRequest, AcceptorHeader, Ballot, Base, Delta, GroupImage,
-    PrepareDecision, PrepareRequest, PromiseReply, ReadReply, ReadRequest, Rows, UndoLog,
+    KnownRows, PrepareDecision, PrepareRequest, PromiseReply, ReadReply, ReadRequest, Rows,
+    UndoLog,
 };
 use super::mutant::Mutant;
 
@@ -130,9 +131,20 @@ impl Replica {
             {
                 request.base = Base::On(header.accepted);
             }
+            (Some(Mutant::CallAllFresh), _) => {
+                request.fresh = Arc::new(request.delta.rows.keys().cloned().collect());
+            }
             _ => {}
         }
-        match header.accept(&request, &self.rows, &mut self.undo) {
+        // As a driver does it: of the rows that are said to be new nothing is looked up.
+        let stored = KnownRows::from_reply(
+            [],
+            request
+                .looked_up()
+                .filter_map(|key| Some((key.clone(), self.rows.get(key)?.clone())))
+                .collect(),
+        );
+        match header.accept(&request, &stored, &mut self.undo) {
             AcceptDecision::Apply {
                 header,
                 change,

@@ -126,13 +126,15 @@ fn broken_acceptors_are_noticed() {
         },
     );
     caught(Mutant::IgnoreBase, two_writers());
-    caught(
-        Mutant::RollBackOnPaper,
-        Plan {
-            rounds_max: [2, 2],
-            ..two_writers()
-        },
-    );
+    for mutant in [Mutant::RollBackOnPaper, Mutant::CallAllFresh] {
+        caught(
+            mutant,
+            Plan {
+                rounds_max: [2, 2],
+                ..two_writers()
+            },
+        );
+    }
 }
 
 #[test]
