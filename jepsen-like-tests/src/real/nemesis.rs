@@ -28,9 +28,14 @@ use crate::process::{HarnessError, TestCluster};
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How long a node may take to write something after its syncs began to fail.
 const WRITE_WITHIN: Duration = Duration::from_secs(3);
+/// How long a node may take to find its files damaged.
+const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A clock that is wrong by less may be right.
 const CLOCK_ERROR_MS_MIN: f64 = 50.0;
+
+/// What a node says that finds its files damaged beyond what it mends by itself.
+const REMEDY: &str = "the files are damaged; move them away, start the node empty";
 
 /// What a step was seen to do, and whether it bit.
 type Seen = (String, Option<bool>);
@@ -56,6 +61,8 @@ pub struct RealNemesis<'run> {
     done: BTreeMap<String, bool>,
     /// Nodes that a start has to kill first, and that may end by themselves.
     sick: BTreeSet<String>,
+    /// Nodes whose files were damaged. They may refuse to start, and say what their operator has to do.
+    damaged: BTreeSet<String>,
     unexplained: Vec<String>,
 }
 
@@ -82,6 +89,7 @@ impl<'run> RealNemesis<'run> {
             before: BTreeMap::new(),
             done: BTreeMap::new(),
             sick: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             unexplained: Vec::new(),
         }
     }
@@ -111,7 +119,13 @@ impl<'run> RealNemesis<'run> {
     ///
     /// # Errors
     /// When something cannot be undone.
-    pub fn heal(&mut self) -> Result<(), HarnessError> {
+    pub async fn heal(&mut self) -> Result<(), HarnessError> {
+        // A node that has only just been started may still refuse its files.
+        let begun = Instant::now();
+        while !self.damaged.is_empty() && begun.elapsed() < REFUSED_WITHIN {
+            self.bury()?;
+            sleep(LOOK_EVERY).await;
+        }
         self.bury()?;
         self.lags.clear();
         self.filters.clear();
@@ -255,11 +269,40 @@ impl<'run> RealNemesis<'run> {
             tracing::warn!(what);
             self.recorder
                 .note("ended", json!({"whom": name, "seen": what}));
-            if !self.sick.contains(&name) {
+            if self.damaged.contains(&name) && self.tells_to_move_its_files(&name)? {
+                self.move_files_away(&name)?;
+            } else if !self.sick.contains(&name) {
                 self.unexplained.push(what);
             }
         }
         Ok(())
+    }
+
+    /// Whether a node refused its damaged files and asked for what [`RealNemesis::move_files_away`] does.
+    fn tells_to_move_its_files(&mut self, node: &str) -> Result<bool, HarnessError> {
+        let tail = self.cluster.server(node)?.tail();
+        Ok(tail
+            .lines()
+            .last()
+            .is_some_and(|line| line.contains(REMEDY)))
+    }
+
+    /// Does what an operator would be told to: the damaged files go aside, and the node starts empty.
+    fn move_files_away(&mut self, node: &str) -> Result<(), HarnessError> {
+        let folder = self.cluster.data_folder(node)?.to_owned();
+        let mut number = 1;
+        let aside = loop {
+            let aside = folder.with_extension(format!("damaged-{number}"));
+            if !aside.exists() {
+                break aside;
+            }
+            number += 1;
+        };
+        std::fs::rename(&folder, &aside).map_err(HarnessError::file(&folder))?;
+        let seen = "it refused its damaged files, which were moved away as it asked for";
+        self.recorder
+            .note("moved", json!({"whom": node, "seen": seen}));
+        self.cluster.start_server(node).map(|_| ())
     }
 
     // Clocks.
@@ -397,6 +440,7 @@ impl<'run> RealNemesis<'run> {
         let killed = self.kill(node)?;
         let flipped = disk::flip_bit(self.cluster.data_folder(node)?, &mut self.random)?;
         self.done.insert(node.to_owned(), flipped.is_some());
+        self.damaged.insert(node.to_owned());
         let what = flipped.unwrap_or_else(|| "there was nothing to flip".to_owned());
         Ok((format!("{killed}; {what}"), None))
     }

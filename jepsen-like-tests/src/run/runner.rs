@@ -68,7 +68,7 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
     for crew in &mut crews {
         crew.wait().await?;
     }
-    nemesis.heal()?;
+    nemesis.heal().await?;
     let ends = nemesis.unexplained_ends().iter();
     let mut broken: Vec<Violation> = ends.map(|what| Violation::new("ended", what, [])).collect();
     match cluster.wait_ready().await {
