@@ -364,7 +364,7 @@ async fn a_hundred_among_a_million() {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_sides_of_a_split_come_together_without_a_read() {
     let mut cluster =
-        TestCluster::start_split(5, QUICK, "[limits]\nhints_bytes_max = 1048576\n").await;
+        TestCluster::start_on_cables_with(5, QUICK, "[limits]\nhints_bytes_max = 1048576\n").await;
     let client = cluster.client().await;
     let mut carts = bucket("carts", BucketMode::Siblings);
     carts.write_floor = 1;
@@ -374,7 +374,7 @@ async fn both_sides_of_a_split_come_together_without_a_read() {
         let client = cluster.client_of(index).await;
         client.admin().list_buckets().await.expect("it answers");
     }
-    cluster.network().split(&[0, 1], &[2, 3, 4]);
+    cluster.split(&[0, 1], &[2, 3, 4]);
     let mut acknowledged: BTreeMap<String, BTreeSet<Bytes>> = BTreeMap::new();
     for (side, node) in [("left", 0), ("right", 4)] {
         let client = cluster.client_of(node).await;
@@ -395,7 +395,7 @@ async fn both_sides_of_a_split_come_together_without_a_read() {
     }
     let twice = acknowledged.values().filter(|values| values.len() == 2);
     assert!(twice.count() > 5, "some keys were written on both sides");
-    cluster.network().heal();
+    cluster.heal();
     let mut calm = false;
     for _ in 0..100 {
         calm = true;

@@ -4,13 +4,14 @@
 #[allow(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use souk_kv_client::{
     BucketMode, Client, Consistency, Context, Key, ReadOptions, ScanQuery, TombstonesResponse,
     Value, WriteOptions,
 };
 use souk_kv_proto::kv::{self, PutRequest, RequestId, kv_client::KvClient};
+use souk_kv_storage::{EngineKind, Keyspace, Scan, Store, StoreOptions};
 use support::{TestCluster, bucket};
 
 /// Short enough to watch, long enough to be no accident.
@@ -216,8 +217,122 @@ async fn an_absent_member_holds_collection_up_until_it_is_forgotten() {
     }
 }
 
+/// What became of the keys of a split, by number.
+const DELETED_LEFT: Range<usize> = 0..8;
+const DELETED_RIGHT: Range<usize> = 8..16;
+const DELETED_ON_BOTH: Range<usize> = 16..24;
+const DELETED_AND_REPLACED: Range<usize> = 24..30;
+const NEW_LEFT: Range<usize> = 30..34;
+const NEW_RIGHT: Range<usize> = 34..38;
+const NEW_ON_BOTH: Range<usize> = 38..42;
+const BEFORE: Range<usize> = 0..30;
+const DELETED: usize = 24;
+
+/// Five nodes split two to three, with writes and deletes on both sides; nobody reads before they have come together.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_deleted_during_a_split_stays_deleted() {
+async fn what_was_deleted_on_either_side_of_a_split_stays_deleted() {
+    let limits = format!(
+        "[limits]\nrequest_memory_ms = {}\nclock_skew_max_ms = {}\ntombstones_pause_ms = {}\n",
+        REQUEST_MEMORY.as_millis(),
+        CLOCK_SKEW_MAX.as_millis(),
+        PAUSE.as_millis()
+    );
+    let mut cluster = TestCluster::start_on_cables_with(5, "round_pause_ms = 100\n", &limits).await;
+    let client = carts(&cluster).await;
+    let mut contexts = Vec::new();
+    for number in BEFORE {
+        let all = WriteOptions {
+            consistency: Consistency::All,
+            ..Default::default()
+        };
+        let put = client
+            .put(&key(number), text("tea"), &Context::default(), all)
+            .await;
+        contexts.push(put.expect("all are there").context);
+    }
+    for index in 0..5 {
+        let client = cluster.client_of(index).await;
+        client.admin().list_buckets().await.expect("it answers");
+    }
+    cluster.split(&[0, 1], &[2, 3, 4]);
+    let (left, right) = (cluster.client_of(0).await, cluster.client_of(4).await);
+    let delete = async |client: &Client, number: usize| {
+        let options = WriteOptions::default();
+        let deleted = client
+            .delete(&key(number), &contexts[number], options)
+            .await;
+        deleted.expect("stand-ins take it");
+    };
+    for number in DELETED_LEFT
+        .chain(DELETED_ON_BOTH)
+        .chain(DELETED_AND_REPLACED)
+    {
+        delete(&left, number).await;
+    }
+    for number in DELETED_RIGHT.chain(DELETED_ON_BOTH) {
+        delete(&right, number).await;
+    }
+    for number in DELETED_AND_REPLACED {
+        let options = WriteOptions::default();
+        let put = right
+            .put(&key(number), text("salt"), &contexts[number], options)
+            .await;
+        put.expect("stand-ins take it");
+    }
+    for number in NEW_LEFT.chain(NEW_ON_BOTH) {
+        put(&left, &key(number), "left").await;
+    }
+    for number in NEW_RIGHT.chain(NEW_ON_BOTH) {
+        put(&right, &key(number), "right").await;
+    }
+    // As long as they are split, each side waits for the other.
+    let here = collection(&left, &["n1"]).await;
+    let there = collection(&right, &["n5"]).await;
+    let erased = here.erased_count + there.erased_count;
+    assert_eq!(erased, 0, "{here:?} {there:?}");
+    wait_for(&left, &["n1"], "waiting for the other side", |state| {
+        let named = |name| state.waiting_for.iter().any(|wait| wait.node == name);
+        named("n3") && named("n4") && named("n5")
+    })
+    .await;
+
+    cluster.heal();
+    let names = ["n1", "n2", "n3", "n4", "n5"];
+    wait_for(&client, &names, "collection", |state| {
+        state.erased_count >= DELETED as u64
+            && state.tombstones_count == 0
+            && state.waiting_for.is_empty()
+    })
+    .await;
+    let check = async |numbers: Range<usize>, expected: &[&str]| {
+        for number in numbers {
+            let mut served = values(&client, &key(number), Consistency::All).await;
+            served.sort_unstable();
+            assert_eq!(served, expected, "customer-{number}");
+        }
+    };
+    check(0..DELETED, &[]).await;
+    check(DELETED_AND_REPLACED, &["salt"]).await;
+    check(NEW_LEFT, &["left"]).await;
+    check(NEW_RIGHT, &["right"]).await;
+    check(NEW_ON_BOTH, &["left", "right"]).await;
+
+    // Nothing of them is left on any disk, and nothing else is missing.
+    let mut records = 0;
+    for index in 0..5 {
+        cluster.stop_node(index).await;
+        let data = cluster.options(index).data;
+        let store = Store::open(StoreOptions::directory(&data, EngineKind::Fjall));
+        let store = store.expect("nobody else has it open");
+        let page = store.scan(&Scan::all(Keyspace::Records));
+        records += page.expect("it can be read").rows.len();
+        store.close().await.expect("it closes");
+    }
+    assert_eq!(records, 3 * (NEW_ON_BOTH.end - DELETED));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_while_a_node_was_away_stays_deleted() {
     let mut cluster = start(3).await;
     let client = carts(&cluster).await;
     for number in 0..10 {

@@ -1,15 +1,9 @@
-//! Cables between the nodes of a test: each can be made to carry nothing, or to be slow, in one direction.
+//! Cables between the nodes of a test: each can be made to carry nothing, to be slow, or to break, in one direction.
 //!
-//! Every node gets a configuration of its own, in which the addresses of the others are those of its cables.
+//! Every node gets a configuration of its own, in which the addresses of the others are those of its cables. A client
+//! that learns the addresses from a node uses that node's cables, and so stands on its side.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use souk_kv_node::config::ClusterFile;
 use tokio::{
@@ -18,48 +12,86 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::watch,
     time::sleep,
 };
 
-/// A delay that never ends.
-const CUT: u64 = u64::MAX;
-
 /// The way on which one node asks another; answers come back on it, too.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cable {
-    delay_ms: Arc<AtomicU64>,
+    state: Arc<watch::Sender<State>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Whole,
+    Slow(Duration),
+    /// Connections stay, and what is sent waits.
+    Silent,
+    /// Connections end, and what is on its way is lost.
+    Severed,
+}
+
+impl Default for Cable {
+    fn default() -> Self {
+        Self {
+            state: Arc::new(watch::Sender::new(State::Whole)),
+        }
+    }
 }
 
 impl Cable {
     /// Carries nothing any more; no connection is closed.
     pub(crate) fn cut(&self) {
-        self.delay_ms.store(CUT, Ordering::Release);
+        self.state.send_replace(State::Silent);
+    }
+
+    /// Ends all connections, and takes no new ones.
+    pub(crate) fn sever(&self) {
+        self.state.send_replace(State::Severed);
     }
 
     /// Carries everything, at once.
     pub(crate) fn mend(&self) {
-        self.delay_ms.store(0, Ordering::Release);
+        self.state.send_replace(State::Whole);
     }
 
     /// Carries everything late.
     pub(crate) fn slow_down(&self, delay: Duration) {
-        let delay_ms = u64::try_from(delay.as_millis()).expect("a short delay");
-        self.delay_ms.store(delay_ms, Ordering::Release);
+        self.state.send_replace(State::Slow(delay));
     }
 
-    async fn wait(&self) {
-        loop {
-            match self.delay_ms.load(Ordering::Acquire) {
-                CUT => sleep(Duration::from_millis(20)).await,
-                delay_ms => return sleep(Duration::from_millis(delay_ms)).await,
+    async fn connect(self, near: TcpStream, far: String) {
+        let mut state = self.state.subscribe();
+        let carried = async {
+            if let Ok(far) = TcpStream::connect(&far).await {
+                let (near, far) = (near.into_split(), far.into_split());
+                tokio::select! {
+                    () = self.carry(near.0, far.1) => {}
+                    () = self.carry(far.0, near.1) => {}
+                }
             }
+        };
+        tokio::select! {
+            biased;
+            _ = state.wait_for(|state| *state == State::Severed) => {}
+            () = carried => {}
         }
     }
 
-    async fn carry(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    async fn carry(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let mut state = self.state.subscribe();
         let mut bytes = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from.read(&mut bytes).await {
-            self.wait().await;
+            let delay = match state
+                .wait_for(|state| *state != State::Silent)
+                .await
+                .as_deref()
+            {
+                Ok(State::Slow(delay)) => *delay,
+                _ => Duration::ZERO,
+            };
+            sleep(delay).await;
             if to.write_all(&bytes[..read]).await.is_err() {
                 return;
             }
@@ -84,12 +116,7 @@ pub(crate) async fn lay(config: &ClusterFile, node: usize) -> (ClusterFile, Vec<
         text = text.replace(&format!("\"{far}\""), &format!("\"{near}\""));
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let Ok(far) = TcpStream::connect(&far).await else {
-                    continue;
-                };
-                let (near, far) = (near.into_split(), far.into_split());
-                tokio::spawn(cable.clone().carry(near.0, far.1));
-                tokio::spawn(cable.clone().carry(far.0, near.1));
+                tokio::spawn(cable.clone().connect(near, far.clone()));
             }
         });
     }

@@ -1,7 +1,6 @@
 //! A cluster of real nodes inside the test process: real sockets, real engines, real client library.
 
 pub(crate) mod cables;
-mod split;
 
 use std::{net::TcpListener, path::Path, time::Duration};
 
@@ -10,7 +9,6 @@ use souk_kv_node::{Environment, Node, NodeOptions, config::ClusterFile};
 use tempfile::TempDir;
 
 use cables::Cable;
-use split::Network;
 
 /// Nodes `n1`, `n2`, … and their directories.
 pub(crate) struct TestCluster {
@@ -23,15 +21,6 @@ pub(crate) struct TestCluster {
     own: Vec<ClusterFile>,
     /// The text of `config` without its section on repair.
     text: String,
-    network: Option<Network>,
-}
-
-/// How nodes reach each other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wires {
-    Direct,
-    Network,
-    Cables,
 }
 
 /// Nodes leave alone what tests have damaged, unless these say otherwise.
@@ -45,58 +34,41 @@ impl TestCluster {
 
     /// The same, on cables.
     pub(crate) async fn start_on_cables(count: usize) -> Self {
-        Self::begin(text(count, 16), count, NO_SCRUB, Wires::Cables, |_| {}).await
+        Self::start_on_cables_with(count, NO_SCRUB, "").await
     }
 
-    /// The same, with these lines in the section on repair.
+    /// The same, with these lines in the section on repair, and further sections.
+    pub(crate) async fn start_on_cables_with(count: usize, repair: &str, sections: &str) -> Self {
+        Self::begin(text(count, 16) + sections, repair, true, |_| {}).await
+    }
+
+    /// The same without cables, with these lines in the section on repair.
     pub(crate) async fn start_with(count: usize, repair: &str) -> Self {
-        Self::begin(text(count, 16), count, repair, Wires::Direct, |_| {}).await
+        Self::begin(text(count, 16), repair, false, |_| {}).await
     }
 
     /// The same, with as many partitions as a cluster of millions of keys has.
     pub(crate) async fn start_large(count: usize, repair: &str) -> Self {
-        Self::begin(text(count, 256), count, repair, Wires::Direct, |_| {}).await
-    }
-
-    /// The same, with a network that can be cut and further sections.
-    pub(crate) async fn start_split(count: usize, repair: &str, sections: &str) -> Self {
-        Self::begin(
-            text(count, 16) + sections,
-            count,
-            repair,
-            Wires::Network,
-            |_| {},
-        )
-        .await
+        Self::begin(text(count, 256), repair, false, |_| {}).await
     }
 
     /// The same, with another configuration.
     pub(crate) async fn start_changed(count: usize, change: impl FnOnce(&mut ClusterFile)) -> Self {
-        Self::begin(text(count, 16), count, NO_SCRUB, Wires::Direct, change).await
+        Self::begin(text(count, 16), NO_SCRUB, false, change).await
     }
 
     async fn begin(
         text: String,
-        count: usize,
         repair: &str,
-        wires: Wires,
+        on_cables: bool,
         change: impl FnOnce(&mut ClusterFile),
     ) -> Self {
         let data = TempDir::new().expect("a temporary directory");
         let mut config = parse(&text, repair);
         change(&mut config);
-        let network = (wires == Wires::Network).then(|| {
-            let address = |node: &souk_kv_node::config::NodeSection| {
-                node.grpc
-                    .to_string()
-                    .parse()
-                    .expect("an address with a number")
-            };
-            let real: Vec<_> = config.nodes.iter().map(address).collect();
-            Network::between(&real)
-        });
+        let count = config.nodes.len();
         let (mut own, mut cables) = (Vec::new(), Vec::new());
-        if wires == Wires::Cables {
+        if on_cables {
             for node in 0..count {
                 let (file, laid) = cables::lay(&config, node).await;
                 own.push(file);
@@ -110,7 +82,6 @@ impl TestCluster {
             cables,
             own,
             text,
-            network,
         };
         for index in 0..count {
             cluster.start_node(index).await;
@@ -140,12 +111,7 @@ impl TestCluster {
     /// What one node starts from.
     pub(crate) fn options(&self, index: usize) -> NodeOptions {
         let name = format!("n{}", index + 1);
-        let mut config = self.own.get(index).unwrap_or(&self.config).clone();
-        if let Some(network) = &self.network {
-            for (to, node) in config.nodes.iter_mut().enumerate() {
-                node.grpc = node.grpc.with_port(network.address(index, to).port());
-            }
-        }
+        let config = self.own.get(index).unwrap_or(&self.config).clone();
         NodeOptions {
             config,
             data: self.data.path().join(&name),
@@ -153,9 +119,19 @@ impl TestCluster {
         }
     }
 
-    /// The network, of a cluster that was started with one.
-    pub(crate) fn network(&self) -> &Network {
-        self.network.as_ref().expect("it was started to be split")
+    /// Severs all cables between two sides.
+    pub(crate) fn split(&self, one: &[usize], other: &[usize]) {
+        for &here in one {
+            for &there in other {
+                self.cables[here][there].sever();
+                self.cables[there][here].sever();
+            }
+        }
+    }
+
+    /// Mends all cables.
+    pub(crate) fn heal(&self) {
+        self.cables.iter().flatten().for_each(Cable::mend);
     }
 
     /// The configuration with other lines on repair, for nodes that are started from now on.
