@@ -412,3 +412,7 @@ fn roots_from_wire(vnode: &VnodeRoots) -> Result<BTreeMap<BucketId, Digest>, Rou
     };
     vnode.roots.iter().map(root).collect()
 }
+
+#[cfg(test)]
+#[path = "exchange_test.rs"]
+mod tests;

@@ -4,6 +4,8 @@
 //! Invariants: liveness is this node's own opinion and only steers whom it asks; it decides nothing
 //! about ownership, which is the layout's.
 
+#[cfg(test)]
+pub(crate) mod bench;
 mod catalogue;
 mod durability;
 mod health;

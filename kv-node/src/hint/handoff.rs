@@ -226,16 +226,23 @@ async fn deliver(handoff: &Handoff, target: NodeId, way: Way, hint: StoredHint) 
 mod tests {
     use std::collections::BTreeSet;
 
+    use futures::FutureExt;
     use parking_lot::Mutex;
     use souk_kv_core::{
         causality::{MergeMode, Record},
         hint::HintKey,
+        tombstone::Generation,
     };
-    use souk_kv_proto::convert::causality::encode_record;
+    use souk_kv_proto::{convert::causality::encode_record, peer::Done};
     use souk_kv_storage::{MemoryDisk, Store, StoreOptions};
 
     use super::*;
-    use crate::{clock::Environment, guard::KeyGuards};
+    use crate::{
+        clock::Environment,
+        cluster::bench::{cluster, layout},
+        guard::KeyGuards,
+        peer::{Lane, stub::linked},
+    };
 
     const TARGET: NodeId = NodeId(2);
 
@@ -259,6 +266,40 @@ mod tests {
                 .expect("there is room");
         }
         hints
+    }
+
+    #[tokio::test]
+    async fn a_hint_travels_in_bulk_and_only_while_it_is_kept() {
+        let (peers, stub, _stop) = linked(TARGET, |_| Body::Done(Done {})).await;
+        let store = Store::open(StoreOptions::memory(MemoryDisk::new())).expect("it opens");
+        let environment = Environment::system();
+        let cluster = cluster(NodeId(1), &Arc::new(layout()), store, environment, peers);
+        let handoff = Handoff {
+            cluster: Arc::new(cluster),
+            hints: Arc::new(hints(1).await),
+            governor: Arc::new(Governor::new(Duration::from_millis(25))),
+        };
+        let in_flight = &handoff.cluster.in_flight;
+        let began = in_flight.begin_next(Generation(5));
+        let page = handoff.hints.page(TARGET, None, PAGE);
+        let hint = page.expect("it can be read").hints.remove(0);
+        let collecting = async {
+            stub.arrived(1).await;
+            let next = in_flight.begin_next(Generation(0));
+            let ended = in_flight.ended_before(next).now_or_never();
+            assert!(ended.is_none(), "the record is in its hands");
+            stub.gate.add_permits(1);
+        };
+        let delivering = deliver(&handoff, TARGET, Way::Direct, hint.clone());
+        let (is_delivered, ()) = tokio::join!(delivering, collecting);
+        assert!(is_delivered && handoff.hints.totals().is_empty());
+        // A page of hints that was read before: this one is kept no longer.
+        assert!(deliver(&handoff, TARGET, Way::Direct, hint).await);
+        let asked = stub.asked.lock();
+        let [(Lane::Bulk, Body::WriteRecord(write))] = &asked[..] else {
+            panic!("one write in bulk: {asked:?}");
+        };
+        assert_eq!(write.generation, began.0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,97 +2,26 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use souk_kv_proto::peer::{
-    Done, FetchCatalogue, Hello, HelloReply, ReadRecord, WriteRecord, peer_server::PeerServer,
-};
+use souk_kv_proto::peer::{Done, FetchCatalogue, ReadRecord, WriteRecord};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::TcpIncoming};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     link::{Outgoing, frame},
+    stub::{IN_FLIGHT_BYTES_MAX, PATIENCE, Stub, Watcher, connect},
     *,
 };
 
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 const PEER: NodeId = NodeId(2);
-const IN_FLIGHT_BYTES_MAX: usize = 1 << 20;
-
-/// A peer that answers writes when the test lets it.
-struct Handler {
-    /// One permit lets one request be answered.
-    gate: Semaphore,
-    asked: Mutex<Vec<(Lane, Body)>>,
-    arrived: AtomicU64,
-}
-
-impl PeerHandler for Handler {
-    fn greet(&self, _: &Hello) -> Result<HelloReply, Error> {
-        Ok(HelloReply {
-            node_id: PEER.0,
-            ..Default::default()
-        })
-    }
-
-    fn answer_now(&self, _: NodeId, body: Body) -> Prompt {
-        match body {
-            Body::FetchCatalogue(_) => Prompt::Answer(Body::Done(Done {})),
-            other => Prompt::Later(other),
-        }
-    }
-
-    async fn answer(&self, _: NodeId, lane: Lane, body: Body, _: Instant) -> Body {
-        self.asked.lock().push((lane, body));
-        self.arrived.fetch_add(1, Ordering::Release);
-        self.gate.acquire().await.expect("never closed").forget();
-        Body::Done(Done {})
-    }
-}
-
-/// Which lanes stand.
-struct Watcher(watch::Sender<(bool, bool)>);
-
-impl Watcher {
-    fn set(&self, lane: Lane, up: bool) {
-        self.0.send_modify(|lanes| match lane {
-            Lane::Foreground => lanes.0 = up,
-            Lane::Bulk => lanes.1 = up,
-        });
-    }
-
-    async fn wait(&self, expected: (bool, bool)) {
-        let mut lanes = self.0.subscribe();
-        let met = timeout(PATIENCE, lanes.wait_for(|lanes| *lanes == expected)).await;
-        met.expect("the links change in time").expect("it lives");
-    }
-}
-
-impl LinkEvents for Watcher {
-    fn hello(&self) -> Hello {
-        Hello::default()
-    }
-
-    fn connected(&self, _: NodeId, lane: Lane, _: &HelloReply) -> Result<(), String> {
-        self.set(lane, true);
-        Ok(())
-    }
-
-    fn disconnected(&self, _: NodeId, lane: Lane) {
-        self.set(lane, false);
-    }
-}
 
 /// A cable that can be made to carry nothing, in either direction, without closing anything.
 async fn cable(to: SocketAddr, swallows: Arc<AtomicBool>) -> SocketAddr {
@@ -125,65 +54,25 @@ async fn cable(to: SocketAddr, swallows: Arc<AtomicBool>) -> SocketAddr {
 
 struct Rig {
     peers: Peers,
-    handler: Arc<Handler>,
+    stub: Arc<Stub>,
     watcher: Arc<Watcher>,
     swallows: Arc<AtomicBool>,
-    stop: CancellationToken,
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
+    _stop: DropGuard,
 }
 
 /// One peer behind a cable, both lanes up.
 async fn rig() -> Rig {
-    let handler = Arc::new(Handler {
-        gate: Semaphore::new(0),
-        asked: Mutex::new(Vec::new()),
-        arrived: AtomicU64::new(0),
-    });
     let stop = CancellationToken::new();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let served_at = listener.local_addr().expect("it is bound");
-    let service = PeerServer::new(PeerService::new(Arc::clone(&handler), stop.clone()))
-        .max_decoding_message_size(FRAME_DECODE_BYTES_MAX);
-    let stopped = stop.clone().cancelled_owned();
-    tokio::spawn(
-        Server::builder()
-            .add_service(service)
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener), stopped),
-    );
+    let (stub, address) = Stub::serve(PEER, |_| Body::Done(Done {}), stop.clone()).await;
     let swallows = Arc::new(AtomicBool::new(false));
-    let address = cable(served_at, Arc::clone(&swallows)).await;
-    let peers = Peers::new([(PEER, "n2".to_owned(), address.to_string())]);
-    let watcher = Arc::new(Watcher(watch::Sender::new((false, false))));
-    for link in peers.links() {
-        let options = LinkOptions {
-            network: souk_kv_proto::network::Network::System,
-            in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
-        };
-        tokio::spawn(Arc::clone(link).run(options, Arc::clone(&watcher), stop.clone()));
-    }
-    watcher.wait((true, true)).await;
+    let address = cable(address, Arc::clone(&swallows)).await;
+    let (peers, watcher) = connect(PEER, address, stop.clone()).await;
     Rig {
         peers,
-        handler,
+        stub,
         watcher,
         swallows,
-        stop,
-    }
-}
-
-impl Rig {
-    async fn arrived(&self, count: u64) {
-        let all = async {
-            while self.handler.arrived.load(Ordering::Acquire) < count {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(PATIENCE, all).await.expect("they arrive");
+        _stop: stop.drop_guard(),
     }
 }
 
@@ -213,19 +102,19 @@ async fn unanswered_bulk_holds_up_no_request() {
                 .call_in_bulk(PEER, write(IN_FLIGHT_BYTES_MAX / 2), soon())
         };
         let (one, other, refused) = tokio::join!(parcel(), parcel(), async {
-            rig.arrived(1).await;
+            rig.stub.arrived(1).await;
             parcel().await
         });
         (one, other, refused)
     };
     let foreground = async {
-        rig.arrived(1).await;
+        rig.stub.arrived(1).await;
         // Nothing on the bulk lane has been answered, and its bytes in flight are at their bound.
         let answer = rig
             .peers
             .call(PEER, Body::FetchCatalogue(FetchCatalogue {}), soon());
         assert!(matches!(answer.await, Ok(Body::Done(_))));
-        rig.handler.gate.add_permits(3);
+        rig.stub.gate.add_permits(3);
     };
     let ((one, other, third), ()) = tokio::join!(bulk, foreground);
     let outcomes = [one, other, third];
@@ -237,7 +126,7 @@ async fn unanswered_bulk_holds_up_no_request() {
         outcomes.iter().any(|outcome| refused(&outcome)),
         "{outcomes:?}"
     );
-    let lanes = rig.handler.asked.lock();
+    let lanes = rig.stub.asked.lock();
     assert!(lanes.iter().all(|(lane, _)| *lane == Lane::Bulk));
 }
 
@@ -247,15 +136,15 @@ async fn bytes_in_flight_are_bounded_until_the_answer() {
     let large = IN_FLIGHT_BYTES_MAX * 3 / 4;
     let first = rig.peers.call(PEER, write(large), soon());
     let second = async {
-        rig.arrived(1).await;
+        rig.stub.arrived(1).await;
         // The first one has left the queue, and still counts.
         let refused = rig.peers.call(PEER, write(large), soon()).await;
         assert!(matches!(refused, Err(PeerError::Overloaded)), "{refused:?}");
-        rig.handler.gate.add_permits(1);
+        rig.stub.gate.add_permits(1);
     };
     let (first, ()) = tokio::join!(first, second);
     first.expect("it was let through");
-    rig.handler.gate.add_permits(1);
+    rig.stub.gate.add_permits(1);
     let again = rig.peers.call(PEER, write(large), soon()).await;
     again.expect("an answer makes room");
 }
@@ -267,7 +156,7 @@ async fn a_caller_that_gave_up_frees_its_bytes() {
     let at_once = Instant::now() + Duration::from_millis(1);
     let late = rig.peers.call(PEER, write(large), at_once).await;
     assert!(matches!(late, Err(PeerError::TimedOut)), "{late:?}");
-    rig.handler.gate.add_permits(2);
+    rig.stub.gate.add_permits(2);
     let again = async {
         loop {
             match rig.peers.call(PEER, write(large), soon()).await {
@@ -309,7 +198,7 @@ async fn a_swallowing_network_is_noticed_and_the_links_come_back() {
     let rig = rig().await;
     let waiting = rig.peers.call(PEER, write(10), soon());
     let cut = async {
-        rig.arrived(1).await;
+        rig.stub.arrived(1).await;
         rig.swallows.store(true, Ordering::Release);
         // No side closes its connection: only the silence tells.
         rig.watcher.wait((false, false)).await;
@@ -324,7 +213,7 @@ async fn a_swallowing_network_is_noticed_and_the_links_come_back() {
     assert!(!PeerError::Lost.certainly_not_done(), "it had arrived");
     rig.swallows.store(false, Ordering::Release);
     rig.watcher.wait((true, true)).await;
-    rig.handler.gate.add_permits(2);
+    rig.stub.gate.add_permits(2);
     let again = rig.peers.call(PEER, read(), soon()).await;
     again.expect("the link is back");
 }

@@ -21,6 +21,8 @@ mod link;
 #[cfg(test)]
 mod link_test;
 mod server;
+#[cfg(test)]
+pub(crate) mod stub;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 

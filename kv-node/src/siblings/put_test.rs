@@ -5,20 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 use souk_kv_core::causality::{ContentType, Record, RequestId, Value};
-use souk_kv_core::tombstone::Generation;
 use souk_kv_proto::{
     convert::causality::decode_record,
     kv::{BucketConfig, BucketMode},
 };
 use souk_kv_storage::{Keyspace, MemoryDisk, NotWritten, Store, StoreOptions, WriteBatch};
-use souk_ring::{Layout, MemberSpec, Name, PartitionCount, ReplicasN, Weight};
+use souk_ring::Layout;
 use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
     anti_entropy::{Forest, Held},
     clock::{Environment, WallClock},
-    cluster::{Bucket, Catalogue, Cluster, Durabilities, HealthBoard},
+    cluster::{
+        Bucket, Durabilities,
+        bench::{cluster, layout},
+    },
     config::ClusterFile,
     governor::Governor,
     guard::KeyGuards,
@@ -27,7 +29,6 @@ use crate::{
     mint::Mint,
     peer::Peers,
     siblings::{RecordPlace, Records, WriteRequest, prepare::RECORD_BYTES_MAX},
-    tombstone::InFlight,
 };
 
 const RESERVE_BYTES: u64 = 100_000;
@@ -96,15 +97,7 @@ impl Bench {
             layout.members().keys().copied(),
         )
         .expect("nothing to count");
-        let cluster = Cluster::new(
-            node,
-            environment,
-            Arc::clone(&layout),
-            Catalogue::open(store.clone(), layout.replicas_n()).expect("it is empty"),
-            HealthBoard::new(&config.failure_detection),
-            Arc::new(InFlight::new(Generation(1))),
-            Peers::new([]),
-        );
+        let cluster = cluster(node, &layout, store.clone(), environment, Peers::new([]));
         let coordinator = Coordinator::new(
             Arc::new(cluster),
             Arc::clone(&records),
@@ -212,24 +205,6 @@ impl Bench {
         let actor = self.mint.actor(partition).await.expect("it can be had");
         actor.expect("the node is a primary")
     }
-}
-
-fn layout() -> Layout {
-    let name = |text: &str| Name::try_from(text.to_owned()).expect("a good name");
-    let members = (1..=3).map(|number| MemberSpec {
-        name: name(&format!("n{number}")),
-        zone: name(&format!("z{number}")),
-        weight: Weight::new(1).expect("a good weight"),
-        grpc_address: format!("127.0.0.1:{number}"),
-        http_address: format!("127.0.0.1:1{number}"),
-    });
-    Layout::initial(
-        name("test"),
-        PartitionCount::new(16).expect("a power of two"),
-        ReplicasN::new(3).expect("three"),
-        members.collect(),
-    )
-    .expect("a good layout")
 }
 
 #[tokio::test(start_paused = true)]
