@@ -18,22 +18,16 @@ use souk_kv_storage::{MemoryDisk, Store, StoreOptions};
 
 use super::*;
 use crate::{
-    anti_entropy::{Forest, Walker},
+    anti_entropy::Walker,
     clock::Environment,
-    cluster::{
-        Durabilities,
-        bench::{cluster, layout},
-    },
+    cluster::bench::{cluster, layout, records},
     governor::Governor,
-    guard::KeyGuards,
     keys::GroupKey,
-    mint::Mint,
     peer::{
         Lane, Peers,
         stub::{Stub, linked},
     },
     scrub::Mender,
-    siblings::Records,
 };
 const NODE: NodeId = NodeId(1);
 const PEER: NodeId = NodeId(2);
@@ -73,18 +67,7 @@ async fn parts(peers: Peers) -> AntiEntropy {
     let store = Store::open(StoreOptions::memory(MemoryDisk::new())).expect("it opens");
     let environment = Environment::system();
     let layout = Arc::new(layout());
-    Mint::forget_unless_clean(&store).await.expect("it is new");
-    let own = layout.partitions_of(NODE);
-    let mint = Mint::open(store.clone(), own, environment.clone()).await;
-    let forest = Forest::open(store.clone(), layout.partition_count()).await;
-    let forest = Arc::new(forest.expect("there is nothing to read"));
-    let records = Arc::new(Records::new(
-        store.clone(),
-        Arc::clone(&forest),
-        Arc::new(KeyGuards::new()),
-        Arc::new(mint.expect("the disk takes it")),
-        Durabilities::default(),
-    ));
+    let (records, forest) = records(NODE, &layout, store.clone(), environment.clone()).await;
     let cluster = Arc::new(cluster(NODE, &layout, store.clone(), environment, peers));
     let governor = Arc::new(Governor::new(Duration::from_millis(25)));
     let walker = Walker::new(

@@ -6,8 +6,11 @@ use souk_kv_core::tombstone::Generation;
 use souk_kv_storage::Store;
 use souk_ring::{Layout, MemberSpec, Name, NodeId, PartitionCount, ReplicasN, Weight};
 
-use super::{Catalogue, Cluster, HealthBoard};
-use crate::{clock::Environment, config::ClusterFile, peer::Peers, tombstone::InFlight};
+use super::{Catalogue, Cluster, Durabilities, HealthBoard};
+use crate::{
+    anti_entropy::Forest, clock::Environment, config::ClusterFile, guard::KeyGuards, mint::Mint,
+    peer::Peers, siblings::Records, tombstone::InFlight,
+};
 
 /// Sixteen partitions, all of them on all three.
 pub(crate) fn layout() -> Layout {
@@ -26,6 +29,28 @@ pub(crate) fn layout() -> Layout {
         members.collect(),
     )
     .expect("a good layout")
+}
+
+/// The records of one of the members.
+pub(crate) async fn records(
+    node: NodeId,
+    layout: &Layout,
+    store: Store,
+    environment: Environment,
+) -> (Arc<Records>, Arc<Forest>) {
+    Mint::forget_unless_clean(&store).await.expect("it is new");
+    let own = layout.partitions_of(node);
+    let mint = Mint::open(store.clone(), own, environment).await;
+    let forest = Forest::open(store.clone(), layout.partition_count()).await;
+    let forest = Arc::new(forest.expect("there is nothing to read"));
+    let records = Records::new(
+        store,
+        Arc::clone(&forest),
+        Arc::new(KeyGuards::new()),
+        Arc::new(mint.expect("the disk takes it")),
+        Durabilities::default(),
+    );
+    (Arc::new(records), forest)
 }
 
 /// As one of the members sees it, without buckets.

@@ -160,3 +160,97 @@ fn owners_left(cluster: &Cluster, store_key: &[u8]) -> Vec<NodeId> {
         .filter(|owner| !cluster.is_forgotten(*owner))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use souk_kv_core::causality::{MergeMode, Record};
+    use souk_kv_proto::{
+        convert::causality::encode_record,
+        kv::{BucketConfig, BucketMode},
+        peer::Done,
+        store::Catalogue,
+    };
+    use souk_kv_storage::{MemoryDisk, Store, StoreOptions};
+
+    use super::*;
+    use crate::{
+        clock::Environment,
+        cluster::bench::{cluster, layout, records},
+        governor::Governor,
+        guard::KeyGuards,
+        hint::HintSpace,
+        keys::{BucketId, GroupKey},
+        peer::{Lane, stub::linked},
+    };
+
+    const NODE: NodeId = NodeId(1);
+    const PEER: NodeId = NodeId(2);
+    /// No member of the layout.
+    const GONE: NodeId = NodeId(9);
+
+    #[tokio::test]
+    async fn a_hint_for_a_node_that_is_gone_goes_to_the_owners_and_nobody_else() {
+        let (peers, stub, _stop) = linked(PEER, |_| Body::Done(Done {})).await;
+        let store = Store::open(StoreOptions::memory(MemoryDisk::new())).expect("it opens");
+        let (environment, layout) = (Environment::system(), Arc::new(layout()));
+        let (records, _) = records(NODE, &layout, store.clone(), environment.clone()).await;
+        let cluster = cluster(NODE, &layout, store.clone(), environment.clone(), peers);
+        let guards = Arc::new(KeyGuards::new());
+        let targets = [GONE].into_iter();
+        let hints = HintSpace::open(store, guards, 1 << 20, environment, targets);
+        let handoff = Handoff {
+            cluster: Arc::new(cluster),
+            hints: Arc::new(hints.expect("nothing to count")),
+            governor: Arc::new(Governor::new(Duration::from_millis(25))),
+        };
+        // A bucket with two copies, in a partition where the third member, to whom there is no link, has none.
+        let carts = BucketConfig {
+            id: 1,
+            name: "carts".to_owned(),
+            mode: BucketMode::Siblings.into(),
+            replicas_n: 2,
+            ..Default::default()
+        };
+        let copies = souk_ring::ReplicasN::new(2).expect("two");
+        let is_ours = |partition: &souk_ring::PartitionId| {
+            let list = layout.preference_list(*partition);
+            let primaries = list.primaries(copies);
+            primaries.contains(&NODE) && primaries.contains(&PEER)
+        };
+        let mut partitions = layout.partition_count().partitions();
+        let group = GroupKey {
+            partition: partitions.find(is_ours).expect("some partition"),
+            bucket: BucketId(1),
+            partition_key: Bytes::from_static(b"customer-1"),
+        };
+        let (key, record) = (
+            group.record(b""),
+            encode_record(&Record::default(), MergeMode::Siblings),
+        );
+        let kept = handoff.hints.keep(GONE, key.clone(), record.clone()).await;
+        kept.expect("there is room");
+        assert_eq!(gone(&handoff), [GONE]);
+        let page = handoff.hints.page(GONE, None, PAGE);
+        let hint = page.expect("it can be read").hints.remove(0);
+
+        let given = give_to_owners(&handoff, &records, &hint).await;
+        assert!(!given.expect("it is read"), "the bucket is not known here");
+        let catalogue = Catalogue {
+            version: 1,
+            buckets: vec![carts],
+            forgotten: Vec::new(),
+        };
+        let updated = handoff.cluster.catalogue.update(catalogue).await;
+        updated.expect("the disk takes it");
+        stub.gate.add_permits(1);
+        let given = give_to_owners(&handoff, &records, &hint).await;
+        assert!(given.expect("it is removed"));
+        assert!(handoff.hints.totals().is_empty());
+        assert_eq!(records.read(&key).expect("it is sound"), record);
+        let asked = stub.asked.lock();
+        let [(Lane::Bulk, Body::WriteRecord(write))] = &asked[..] else {
+            panic!("one write in bulk: {asked:?}");
+        };
+        assert_eq!((&write.store_key, &write.record), (&key, &record));
+    }
+}
