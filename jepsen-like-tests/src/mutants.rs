@@ -122,6 +122,27 @@ pub const MUTANTS: &[Mutant] = &[
         nodes: 3,
     },
     Mutant {
+        name: "actors-by-partition",
+        breaks: "an actor follows from its partition: replicas share it, and a wiped one uses it again",
+        workload: "siblings",
+        faults: &[Fault::Wipe],
+        nodes: 3,
+    },
+    Mutant {
+        name: "learner-untaught",
+        breaks: "a wiped acceptor votes without having been taught",
+        workload: "cas-register",
+        faults: &[Fault::Wipe],
+        nodes: 3,
+    },
+    Mutant {
+        name: "one-teacher",
+        breaks: "a wiped acceptor learns a register from one replica instead of a majority",
+        workload: "cas-register",
+        faults: &[Fault::Wipe, Fault::SplitOne],
+        nodes: 3,
+    },
+    Mutant {
         name: "strict-counts-stand-ins",
         breaks: "a strict put counts copies on stand-ins",
         workload: "session",

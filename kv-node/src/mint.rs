@@ -104,7 +104,7 @@ impl Mint {
             let known = unless_damaged(store.get(Keyspace::Meta, &key))?;
             let known = known.and_then(|bytes| <[u8; 16]>::try_from(bytes.as_ref()).ok());
             let actor = known.unwrap_or_else(|| {
-                let made = environment.random_id();
+                let made = new_actor(&environment, partition);
                 batch.put(Keyspace::Meta, key, made.to_vec());
                 made
             });
@@ -218,7 +218,7 @@ impl Mint {
         if let Some(successor) = known.filter(|_| known != stale) {
             return Ok(successor);
         }
-        let made = self.environment.random_id();
+        let made = new_actor(&self.environment, partition);
         let mut batch = WriteBatch::new();
         batch.put(Keyspace::Meta, keys::meta_actor(partition), made.to_vec());
         self.store.commit(batch.using_reserve()).await?;
@@ -287,6 +287,13 @@ impl Mint {
         self.lease.lock().extend(upto);
         Ok(())
     }
+}
+
+fn new_actor(environment: &Environment, partition: PartitionId) -> [u8; 16] {
+    if mutant!("actors-by-partition") {
+        return u128::from(partition.0).to_be_bytes();
+    }
+    environment.random_id()
 }
 
 /// The end of the counter lease; `None` when there is none, or none that can be read.

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use souk_kv_node::config::{ClusterFile, ConfigError};
-use turmoil::Sim;
+use turmoil::{Protocol, Segment, Sim};
 
 use super::machine::{Machine, State};
 use super::network::{Exchange, Weather};
@@ -53,6 +54,8 @@ pub(super) struct SimCluster {
     machines: BTreeMap<String, Arc<Machine>>,
     clients: Vec<String>,
     paused: BTreeSet<String>,
+    /// Were killed since the last step.
+    dying: BTreeSet<String>,
     cut: BTreeSet<Link>,
     pub(super) weather: Weather,
     pub(super) trace: Trace,
@@ -100,6 +103,7 @@ impl SimCluster {
             machines,
             clients: Vec::new(),
             paused: BTreeSet::new(),
+            dying: BTreeSet::new(),
             cut: BTreeSet::new(),
             weather,
             trace,
@@ -157,10 +161,15 @@ impl SimCluster {
         let now_ns = u64::try_from(sim.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.time.set_ns(now_ns);
         match catch_unwind(AssertUnwindSafe(|| sim.step())) {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(problem)) => Err(StepError::Client(problem.to_string())),
-            Err(panic) => Err(StepError::Panicked(said(&*panic))),
+            Ok(Ok(_)) => {}
+            Ok(Err(problem)) => return Err(StepError::Client(problem.to_string())),
+            Err(panic) => return Err(StepError::Panicked(said(&*panic))),
         }
+        for name in std::mem::take(&mut self.dying) {
+            self.silence(&name);
+            self.settle_around(&name);
+        }
+        Ok(())
     }
 
     /// How late it is.
@@ -184,14 +193,48 @@ impl SimCluster {
     }
 
     /// Ends a node as a power cut does. Returns how many bytes it had not synced.
+    ///
+    /// What it had sent arrives, and its connections fall silent. Their farewells are not delivered: a machine without
+    /// power says none, and tokio drops the tasks of a runtime in an order that follows from their numbers, which count on
+    /// through the life of this process, so that the order of farewells would differ from one run to the next.
     pub(super) fn kill(&mut self, name: &str) -> u64 {
+        let others = self.others(name);
+        for other in &others {
+            self.sim.hold(name, other.as_str());
+        }
         self.sim.crash(name);
+        let address = self.sim.lookup(name);
+        let awake = others.iter().filter(|other| !self.paused.contains(*other));
+        let awake: Vec<IpAddr> = awake.map(|other| self.sim.lookup(other.as_str())).collect();
+        self.sim.links(|links| {
+            for sent in links.flatten() {
+                let (from, to) = sent.pair();
+                let is_farewell = matches!(
+                    sent.protocol(),
+                    Protocol::Tcp(Segment::Fin(_) | Segment::Rst)
+                );
+                if from.ip() == address && awake.contains(&to.ip()) && !is_farewell {
+                    sent.deliver();
+                }
+            }
+        });
+        self.dying.insert(name.to_owned());
         self.machine(name).lost_power()
     }
 
-    /// Starts a node that does not run.
+    /// Starts a node that does not run. What its last life left behind is dropped, as in [`SimCluster::kill`].
     pub(super) fn start(&mut self, name: &str) {
+        self.silence(name);
         self.sim.bounce(name);
+        self.settle_around(name);
+        self.dying.remove(name);
+    }
+
+    /// Drops what the node sent and sends; its links have to be settled again.
+    fn silence(&mut self, name: &str) {
+        for other in self.others(name) {
+            self.sim.partition_oneway(name, other.as_str());
+        }
     }
 
     /// Nothing reaches or leaves the node from now on, and nothing is lost.
@@ -243,10 +286,15 @@ impl SimCluster {
     }
 
     fn settle_around(&mut self, name: &str) {
-        let everybody: Vec<String> = self.machines.keys().chain(&self.clients).cloned().collect();
-        for other in everybody.iter().filter(|other| *other != name) {
-            self.settle(name, other);
+        for other in self.others(name) {
+            self.settle(name, &other);
         }
+    }
+
+    /// Every other machine.
+    fn others(&self, name: &str) -> Vec<String> {
+        let everybody = self.machines.keys().chain(&self.clients);
+        everybody.filter(|other| *other != name).cloned().collect()
     }
 
     fn settle_all(&mut self, links: &[Link]) {

@@ -9,9 +9,7 @@
 //!
 //! A rehearsal room: the play and the players are the real ones, only street, weather and light are made, and every
 //! evening can be repeated to the second. One seed decides everything; equal seeds give equal [`SimReport::trace_hash`]es, in
-//! every process that runs one simulation, and on every machine. (Not for a second one in the same process:
-//! tokio drops the tasks of a killed node in an order that follows from their numbers, which count on through the life of a
-//! process, and their sockets say goodbye in that order. Whoever wants to repeat runs starts a process for each.)
+//! every process and on every machine.
 //!
 //! Two phases: first faults by schedule while clients work, then everything is healed, and the cluster has to take
 //! requests and come to rest within bounds.

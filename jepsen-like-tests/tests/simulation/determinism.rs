@@ -1,6 +1,10 @@
 //! One seed is one run, in every process.
 
 use std::process::Command;
+use std::time::Duration;
+
+use souk_jepsen_like_tests::fault::Fault;
+use souk_jepsen_like_tests::sim::{SimPlan, run};
 
 fn trace_hash(seed: u64) -> String {
     let out = tempfile::tempdir().expect("a temporary folder");
@@ -23,4 +27,18 @@ fn trace_hash(seed: u64) -> String {
 fn one_seed_is_one_run_in_every_process() {
     assert_eq!(trace_hash(1), trace_hash(1));
     assert_ne!(trace_hash(1), trace_hash(2));
+}
+
+#[test]
+fn one_seed_is_one_run_also_for_the_second_time_in_a_process() {
+    let hash = |seed| {
+        let plan = SimPlan {
+            time: Duration::from_secs(8),
+            ..SimPlan::new("cart-changes", &[Fault::KillOne, Fault::Lossy], seed)
+        };
+        run(&plan).expect("the harness does its part").trace_hash
+    };
+    let first = hash(1);
+    assert_ne!(first, hash(2));
+    assert_eq!(first, hash(1));
 }

@@ -33,3 +33,24 @@ fn carts_lose_nothing() {
 fn stock_is_not_oversold() {
     check("stock", &[Fault::SplitBridge, Fault::Lossy], 5);
 }
+
+/// Every workload once, each under another fault, with seeds from this one on.
+fn check_one_of_each(faults: &[Fault], first_seed: u64) {
+    let all = souk_jepsen_like_tests::workload::all();
+    let simulated = all.iter().filter(|workload| !workload.needs_shop());
+    for ((seed, workload), fault) in (first_seed..).zip(simulated).zip(faults.iter().cycle()) {
+        check(workload.name(), &[*fault], seed);
+    }
+}
+
+#[test]
+fn every_workload_survives_what_happens_to_networks() {
+    let faults = [Fault::SplitOneWay, Fault::PauseOne, Fault::Jitter];
+    check_one_of_each(&faults, 100);
+}
+
+#[test]
+fn every_workload_survives_what_happens_to_machines() {
+    let faults = [Fault::Wipe, Fault::KillMajority, Fault::TornWrite];
+    check_one_of_each(&faults, 200);
+}

@@ -13,6 +13,7 @@ use std::{
 };
 
 use metrics::{counter, gauge};
+use souk_kv_proto::mutant;
 use souk_ring::LayoutError;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -141,7 +142,9 @@ impl Care<'_> {
 
     async fn learn(&self) -> Result<(), CareError> {
         let pupil = Pupil::new(self.core).await?;
-        pupil.learn_all().await?;
+        if !mutant!("learner-untaught") {
+            pupil.learn_all().await?;
+        }
         let layout = self.core.cluster.layout();
         info!(
             epoch = layout.epoch().0,

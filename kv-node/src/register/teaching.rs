@@ -22,6 +22,7 @@ use metrics::{counter, gauge};
 use souk_kv_core::register::{AcceptorHeader, Acceptors, Lesson, RowKey};
 use souk_kv_proto::{
     convert::register::{header_from_wire, rows_from_wire},
+    mutant,
     peer::{CopyRecords, ListGroups, TeachGroup, WriteRecord, peer_message::Body},
 };
 use souk_kv_storage::{Keyspace, StorageError, WriteBatch};
@@ -352,7 +353,9 @@ impl<'a> Pupil<'a> {
 
     /// Of whom a majority has to tell: of all voters; or, where an operator has said whose copies count, all of those.
     fn teaching_acceptors(&self, voters: &[NodeId]) -> Acceptors {
-        if self.is_heir() {
+        if mutant!("one-teacher") {
+            Acceptors::every(voters.iter().copied().find(|node| self.is_sure(*node)))
+        } else if self.is_heir() {
             Acceptors::every(voters.iter().copied().filter(|node| self.is_sure(*node)))
         } else {
             Acceptors::new(voters.iter().copied())
