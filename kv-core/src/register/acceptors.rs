@@ -77,6 +77,12 @@ impl Acceptors {
         self.sets.iter().flatten().copied().collect()
     }
 
+    /// Whether more than one set of voters has a say: the voters are about to change.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        self.sets.len() > 1
+    }
+
     /// True when the nodes for which `voted` holds decide. Without any voter nothing ever decides.
     #[must_use]
     pub fn is_quorum(&self, voted: impl Fn(NodeId) -> bool) -> bool {

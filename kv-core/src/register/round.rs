@@ -398,8 +398,11 @@ impl Round {
                 .get(&node)
                 .is_some_and(|report| report.accepted == base)
         };
-        let settled = self.acceptors.is_quorum(has_base)
-            || reports.values().any(|report| report.chosen == base);
+        // While voters change, every ballot is accepted anew: that somebody knows a state to be chosen does not mean
+        // that those who vote afterwards have it.
+        let settled = !self.acceptors.is_joint()
+            && (self.acceptors.is_quorum(has_base)
+                || reports.values().any(|report| report.chosen == base));
         let newest = reports
             .into_values()
             .find(|report| report.accepted == base)
