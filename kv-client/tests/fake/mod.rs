@@ -29,6 +29,10 @@ use tokio_stream::{
 use tonic::{Request, Response, Status, Streaming};
 
 /// What a node does with one question.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives at a time, and most are answers"
+)]
 pub(crate) enum Reply {
     Say(Answer),
     KeepSilent,
