@@ -17,6 +17,7 @@ use souk_cart::store::{
 use souk_cart::{AddTag, CartView, Quantity, RemovalTag, Sku};
 use souk_kv_client::Outcome;
 
+use super::failed::not_answered;
 use super::settle::{final_cart_reads, hints_delivered};
 use super::{ClientContext, Crowd, Target, Workload, WorkloadError};
 use crate::checker::{CartChecker, Checker, ReadPromise, SetChecker};
@@ -122,17 +123,7 @@ impl Workload for Cart {
         target: &'a Target,
         _recorder: &'a Recorder,
     ) -> BoxFuture<'a, Result<(), WorkloadError>> {
-        async move {
-            let client = target.connect("set-up").await?;
-            let created = client.admin().create_bucket(cart_bucket(BUCKET)).await;
-            created
-                .map(|_| ())
-                .map_err(|source| WorkloadError::Request {
-                    what: "create the bucket",
-                    source,
-                })
-        }
-        .boxed()
+        async move { target.with_bucket(cart_bucket(BUCKET)).await.map(drop) }.boxed()
     }
 
     fn run(&self, mut context: ClientContext) -> BoxFuture<'static, Result<(), WorkloadError>> {
@@ -162,14 +153,12 @@ impl Workload for Cart {
             let client = target.connect("finish").await?;
             hints_delivered(&client, target).await?;
             let carts = store(client);
-            let look = |cart: String| {
-                let carts = carts.clone();
-                async move {
-                    let answer = carts.get(&cart_id(&cart)).await;
-                    answer
-                        .map(|answer| elements(&answer.cart.view()))
-                        .map_err(|problem| told(&problem))
-                }
+            let carts = &carts;
+            let look = |cart: String| async move {
+                let answer = carts.get(&cart_id(&cart)).await;
+                answer
+                    .map(|answer| elements(&answer.cart.view()))
+                    .map_err(|problem| told(&problem))
             };
             final_cart_reads(&cart_names(until_now), recorder, look).await
         }
@@ -207,16 +196,10 @@ async fn add(carts: &CartStore, context: &mut ClientContext, cart: &str, sku: &s
                 acknowledge(pending, cart.as_str(), notes);
                 true
             }
-            Err(problem) => match problem.outcome() {
-                Outcome::NotApplied => {
-                    pending.fail(told(&problem));
-                    true
-                }
-                Outcome::Unknown | Outcome::Applied => {
-                    pending.info(told(&problem));
-                    false
-                }
-            },
+            Err(problem) => {
+                not_answered(pending, problem.outcome(), told(&problem));
+                problem.outcome() == Outcome::NotApplied
+            }
         };
         if is_answered {
             return;
@@ -230,10 +213,7 @@ async fn remove(carts: &CartStore, context: &mut ClientContext, cart: &str, sku:
     let wanted = Sku::new(sku).expect("a short plain name is a SKU");
     match carts.remove(&cart_id(cart), tag, &wanted).await {
         Ok(answer) => pending.ok(json!([cart, {"effect": answer.cart.knows_removal(tag)}])),
-        Err(problem) => match problem.outcome() {
-            Outcome::NotApplied => pending.fail(told(&problem)),
-            Outcome::Unknown | Outcome::Applied => pending.info(told(&problem)),
-        },
+        Err(problem) => not_answered(pending, problem.outcome(), told(&problem)),
     }
 }
 

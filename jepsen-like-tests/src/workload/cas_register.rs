@@ -10,10 +10,12 @@ use futures::future::BoxFuture;
 use rand::Rng as _;
 use serde_json::json;
 use souk_kv_client::{
-    BucketConfig, BucketMode, CasOutcome, Client, Condition, Key, Outcome, ReadOptions,
-    RequestError, RowOperation, TransactOutcome, Transaction, Value, Version, WriteOptions,
+    BucketMode, CasOutcome, Client, Condition, Key, ReadOptions, RequestError, RowOperation,
+    TransactOutcome, Transaction, Value, Version, WriteOptions,
 };
 
+use super::client::bucket;
+use super::failed::not_answered;
 use super::{ClientContext, Crowd, Target, Workload, WorkloadError};
 use crate::checker::linear::CasRegister as Model;
 use crate::checker::{Checker, Linearizable};
@@ -52,19 +54,8 @@ impl Workload for CasRegister {
         _recorder: &'a Recorder,
     ) -> BoxFuture<'a, Result<(), WorkloadError>> {
         async move {
-            let client = target.connect("set-up").await?;
-            let bucket = BucketConfig {
-                name: BUCKET.to_owned(),
-                mode: BucketMode::Register.into(),
-                ..BucketConfig::default()
-            };
-            let created = client.admin().create_bucket(bucket).await;
-            created
-                .map(|_| ())
-                .map_err(|source| WorkloadError::Request {
-                    what: "create the bucket",
-                    source,
-                })
+            let bucket = bucket(BUCKET, BucketMode::Register);
+            target.with_bucket(bucket).await.map(drop)
         }
         .boxed()
     }
@@ -173,7 +164,7 @@ async fn write(
             }
         }
         Ok(TransactOutcome::NotApplied { .. }) => pending.fail("refused without a condition"),
-        Err(problem) => doubt(pending, &problem),
+        Err(problem) => not_answered(pending, problem.outcome(), problem.to_string()),
     }
 }
 
@@ -207,17 +198,10 @@ async fn cas(
             pending.condition_failed(json!([key, [old, new]]));
             seen.remove(&key);
         }
-        Err(problem) => doubt(pending, &problem),
+        Err(problem) => not_answered(pending, problem.outcome(), problem.to_string()),
     }
 }
 
 fn value(number: u64) -> Value {
     Value::new("text/plain", number.to_string())
-}
-
-fn doubt(pending: Pending<'_>, problem: &RequestError) {
-    match problem.outcome() {
-        Outcome::NotApplied => pending.fail(problem.to_string()),
-        Outcome::Unknown | Outcome::Applied => pending.info(problem.to_string()),
-    }
 }

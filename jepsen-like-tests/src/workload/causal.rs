@@ -3,20 +3,21 @@
 //! Three kinds of it, which differ in what they promise and in what they mix: `siblings` puts, `deletes` also deletes and
 //! puts again, `session` asks strict quorums, of which every read shows what was acknowledged before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use rand::Rng as _;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use souk_kv_client::{
-    BucketConfig, BucketMode, Client, Consistency, Context, Key, Outcome, Read, ReadOptions,
-    RequestError, Value, WriteOptions, Written,
+    BucketMode, Client, Consistency, Context, Key, Read, ReadOptions, RequestError, Value,
+    WriteOptions, Written,
 };
-use tokio::time::{Instant, sleep};
 
-use super::settle::hints_delivered;
+use super::client::bucket;
+use super::failed::not_answered;
+use super::settle::{final_reads, hints_delivered};
 use super::{ClientContext, Crowd, Target, Workload, WorkloadError};
 use crate::checker::{CausalChecker, Checker, ReadPromise};
 use crate::history::{History, Pending, Recorder};
@@ -26,9 +27,6 @@ const KEYS: u64 = 4;
 /// A client goes on to the next set of keys after so many requests.
 const REQUESTS_PER_SET: u64 = 60;
 const PAUSE: Duration = Duration::from_millis(20);
-/// Longest wait for an answer in the end.
-const FINISH_WITHIN: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Puts beside and over one another.
 #[derive(Clone, Copy, Debug)]
@@ -133,19 +131,8 @@ struct Known {
 
 impl Kind {
     async fn set_up(self, target: &Target) -> Result<(), WorkloadError> {
-        let client = target.connect("set-up").await?;
-        let bucket = BucketConfig {
-            name: self.bucket.to_owned(),
-            mode: BucketMode::Siblings.into(),
-            ..BucketConfig::default()
-        };
-        let created = client.admin().create_bucket(bucket).await;
-        created
-            .map(|_| ())
-            .map_err(|source| WorkloadError::Request {
-                what: "create the bucket",
-                source,
-            })
+        let bucket = bucket(self.bucket, BucketMode::Siblings);
+        target.with_bucket(bucket).await.map(drop)
     }
 
     async fn run(self, mut context: ClientContext) -> Result<(), WorkloadError> {
@@ -237,36 +224,21 @@ impl Kind {
     ) -> Result<(), WorkloadError> {
         let client = target.connect("finish").await?;
         hints_delivered(&client, target).await?;
-        let mut lane = recorder.lane();
         let operations = until_now.operations();
         let keys = operations
             .iter()
             .filter_map(|operation| operation.asked.get("key")?.as_str());
-        let keys: std::collections::BTreeSet<&str> = keys.collect();
-        for key in keys {
-            let begun = Instant::now();
-            loop {
-                let pending = lane.invoke("final-read", json!({"key": key}));
-                let all = self.read_options(Some(Consistency::All));
-                let last = match client.get(&self.key(key), all).await {
-                    Ok(read) => {
-                        pending.ok(json!({"key": key, "ids": known_of(&read).saw}));
-                        break;
-                    }
-                    Err(problem) => problem.to_string(),
-                };
-                pending.fail(last.clone());
-                if begun.elapsed() > FINISH_WITHIN {
-                    return Err(WorkloadError::NotSettled {
-                        what: "a key cannot be read from all its replicas",
-                        waited_s: FINISH_WITHIN.as_secs(),
-                        last,
-                    });
-                }
-                sleep(LOOK_AGAIN).await;
-            }
-        }
-        Ok(())
+        let keys: BTreeSet<String> = keys.map(str::to_owned).collect();
+        let client = &client;
+        let look = |key: String| async move {
+            let all = self.read_options(Some(Consistency::All));
+            let read = client.get(&self.key(&key), all).await;
+            let read = read.map_err(|problem| problem.to_string())?;
+            Ok(json!({"key": key, "ids": known_of(&read).saw}))
+        };
+        let asked = |key: &str| json!({"key": key});
+        let what = "a key cannot be read from all its replicas";
+        final_reads(&keys, recorder, what, asked, look).await
     }
 
     fn checker(self) -> Box<dyn Checker> {
@@ -326,10 +298,7 @@ fn finish_write(pending: Pending<'_>, answer: Result<Written, RequestError>) -> 
             Some(written)
         }
         Err(problem) => {
-            match problem.outcome() {
-                Outcome::NotApplied => pending.fail(Json::from(problem.to_string())),
-                Outcome::Unknown | Outcome::Applied => pending.info(problem.to_string()),
-            }
+            not_answered(pending, problem.outcome(), problem.to_string());
             None
         }
     }

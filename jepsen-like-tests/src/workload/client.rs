@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
-use souk_kv_client::Client;
+use souk_kv_client::{BucketConfig, BucketMode, Client};
 use tokio::time::Instant;
 
 use super::{WorkloadError, World};
@@ -36,6 +36,29 @@ impl Target {
     /// When no node takes the connection.
     pub async fn connect(&self, name: &str) -> Result<Client, WorkloadError> {
         Ok(self.world.connect(&self.endpoints, name).await?)
+    }
+
+    /// Makes the workload's bucket, unless it is there, with a client that goes on to prepare what is in it.
+    ///
+    /// # Errors
+    /// When no node takes the connection, or the bucket cannot be made.
+    pub async fn with_bucket(&self, bucket: BucketConfig) -> Result<Client, WorkloadError> {
+        let client = self.connect("set-up").await?;
+        let created = client.admin().create_bucket(bucket).await;
+        created.map_err(|source| WorkloadError::Request {
+            what: "create the bucket",
+            source,
+        })?;
+        Ok(client)
+    }
+}
+
+/// A bucket with everything but its mode as usual.
+pub(super) fn bucket(name: &str, mode: BucketMode) -> BucketConfig {
+    BucketConfig {
+        name: name.to_owned(),
+        mode: mode.into(),
+        ..BucketConfig::default()
     }
 }
 

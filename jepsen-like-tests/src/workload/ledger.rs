@@ -1,6 +1,6 @@
 //! Transfers between the accounts of one register group, each account a row, by atomic batches with conditions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -8,11 +8,13 @@ use futures::future::BoxFuture;
 use rand::Rng as _;
 use serde_json::json;
 use souk_kv_client::{
-    BucketConfig, BucketMode, Client, Condition, Outcome, ReadOptions, RequestError, RowOperation,
-    ScanQuery, TransactOutcome, Transaction, Value, Version, WriteOptions,
+    BucketMode, Client, Condition, ReadOptions, RequestError, RowOperation, ScanQuery,
+    TransactOutcome, Transaction, Value, Version, WriteOptions,
 };
-use tokio::time::{Instant, sleep};
 
+use super::client::bucket;
+use super::failed::not_answered;
+use super::settle::final_reads;
 use super::{ClientContext, Crowd, Target, Workload, WorkloadError};
 use crate::checker::{Checker, LedgerChecker};
 use crate::history::{History, Recorder};
@@ -23,8 +25,6 @@ const ACCOUNTS: u32 = 5;
 const OPENING: i64 = 100;
 const AMOUNT_MAX: i64 = 40;
 const PAUSE: Duration = Duration::from_millis(25);
-const FINISH_WITHIN: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -55,18 +55,11 @@ impl Workload for Ledger {
         recorder: &'a Recorder,
     ) -> BoxFuture<'a, Result<(), WorkloadError>> {
         async move {
-            let failed = |what| move |source| WorkloadError::Request { what, source };
-            let client = target.connect("set-up").await?;
-            let bucket = BucketConfig {
-                name: BUCKET.to_owned(),
-                mode: BucketMode::Register.into(),
-                ..BucketConfig::default()
-            };
-            let created = client.admin().create_bucket(bucket).await;
-            created.map_err(failed("create the bucket"))?;
+            let bucket = bucket(BUCKET, BucketMode::Register);
+            let client = target.with_bucket(bucket).await?;
             let mut lane = recorder.lane();
             for ledger in 0..LEDGERS {
-                let ledger = format!("l{ledger}");
+                let ledger = name(ledger);
                 let accounts: BTreeMap<String, i64> = (0..ACCOUNTS)
                     .map(|number| (account(number), OPENING))
                     .collect();
@@ -82,10 +75,11 @@ impl Workload for Ledger {
                     retry_unknown: true,
                     ..WriteOptions::default()
                 };
-                client
-                    .transact(&opening, options)
-                    .await
-                    .map_err(failed("open a ledger"))?;
+                let opened = client.transact(&opening, options).await;
+                opened.map_err(|source| WorkloadError::Request {
+                    what: "open a ledger",
+                    source,
+                })?;
                 pending.ok_as_asked();
             }
             Ok(())
@@ -97,7 +91,7 @@ impl Workload for Ledger {
         async move {
             let client = context.target.connect(&context.id.to_string()).await?;
             while context.pause(PAUSE).await {
-                let ledger = format!("l{}", context.random.random_range(0..LEDGERS));
+                let ledger = name(context.random.random_range(0..LEDGERS));
                 let pending = context.lane.invoke("read", json!({"ledger": ledger}));
                 match read(&client, &ledger).await {
                     Ok(accounts) => {
@@ -120,31 +114,15 @@ impl Workload for Ledger {
     ) -> BoxFuture<'a, Result<(), WorkloadError>> {
         async move {
             let client = target.connect("finish").await?;
-            let mut lane = recorder.lane();
-            for ledger in 0..LEDGERS {
-                let ledger = format!("l{ledger}");
-                let begun = Instant::now();
-                loop {
-                    let pending = lane.invoke("final-read", json!({"ledger": ledger}));
-                    let last = match read(&client, &ledger).await {
-                        Ok(accounts) => {
-                            pending.ok(told(&ledger, &accounts));
-                            break;
-                        }
-                        Err(problem) => problem.to_string(),
-                    };
-                    pending.fail(last.clone());
-                    if begun.elapsed() > FINISH_WITHIN {
-                        return Err(WorkloadError::NotSettled {
-                            what: "a ledger cannot be read",
-                            waited_s: FINISH_WITHIN.as_secs(),
-                            last,
-                        });
-                    }
-                    sleep(LOOK_AGAIN).await;
-                }
-            }
-            Ok(())
+            let client = &client;
+            let ledgers: BTreeSet<String> = (0..LEDGERS).map(name).collect();
+            let look = |ledger: String| async move {
+                let accounts = read(client, &ledger).await;
+                let accounts = accounts.map_err(|problem| problem.to_string())?;
+                Ok(told(&ledger, &accounts))
+            };
+            let asked = |ledger: &str| json!({"ledger": ledger});
+            final_reads(&ledgers, recorder, "a ledger cannot be read", asked, look).await
         }
         .boxed()
     }
@@ -198,10 +176,7 @@ async fn transfer(client: &Client, context: &mut ClientContext, ledger: &str, ac
     {
         Ok(TransactOutcome::Applied { .. }) => pending.ok_as_asked(),
         Ok(TransactOutcome::NotApplied { .. }) => pending.condition_failed(json!(null)),
-        Err(problem) => match problem.outcome() {
-            Outcome::NotApplied => pending.fail(problem.to_string()),
-            Outcome::Unknown | Outcome::Applied => pending.info(problem.to_string()),
-        },
+        Err(problem) => not_answered(pending, problem.outcome(), problem.to_string()),
     }
 }
 
@@ -211,6 +186,10 @@ fn told(ledger: &str, accounts: &Accounts) -> serde_json::Value {
         .map(|(name, (balance, _))| (name, *balance))
         .collect();
     json!({"ledger": ledger, "accounts": balances})
+}
+
+fn name(ledger: u32) -> String {
+    format!("l{ledger}")
 }
 
 fn account(number: u32) -> String {

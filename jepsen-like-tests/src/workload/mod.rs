@@ -25,6 +25,7 @@ mod causal;
 mod checkout;
 mod client;
 mod error;
+mod failed;
 mod ledger;
 mod register;
 mod set;

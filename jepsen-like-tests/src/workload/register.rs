@@ -11,10 +11,12 @@ use futures::future::BoxFuture;
 use rand::Rng as _;
 use serde_json::{Value as Json, json};
 use souk_kv_client::{
-    BucketConfig, BucketMode, Client, Condition, Key, Outcome, ReadOptions, RequestError,
-    RowOperation, TransactOutcome, Transaction, Value, Version, Versioned, WriteOptions,
+    BucketMode, Client, Condition, Key, ReadOptions, RequestError, RowOperation, TransactOutcome,
+    Transaction, Value, Version, Versioned, WriteOptions,
 };
 
+use super::client::bucket;
+use super::failed::not_answered;
 use super::{ClientContext, Crowd, Target, Workload, WorkloadError};
 use crate::checker::linear::VersionedMap;
 use crate::checker::{Checker, Linearizable};
@@ -54,19 +56,8 @@ impl Workload for Register {
         _recorder: &'a Recorder,
     ) -> BoxFuture<'a, Result<(), WorkloadError>> {
         async move {
-            let client = target.connect("set-up").await?;
-            let bucket = BucketConfig {
-                name: BUCKET.to_owned(),
-                mode: BucketMode::Register.into(),
-                ..BucketConfig::default()
-            };
-            let created = client.admin().create_bucket(bucket).await;
-            created
-                .map(|_| ())
-                .map_err(|source| WorkloadError::Request {
-                    what: "create the bucket",
-                    source,
-                })
+            let bucket = bucket(BUCKET, BucketMode::Register);
+            target.with_bucket(bucket).await.map(drop)
         }
         .boxed()
     }
@@ -234,10 +225,7 @@ async fn change(
                 None => seen.remove(&place),
             };
         }
-        Err(problem) => match problem.outcome() {
-            Outcome::NotApplied => pending.fail(problem.to_string()),
-            Outcome::Unknown | Outcome::Applied => pending.info(problem.to_string()),
-        },
+        Err(problem) => not_answered(pending, problem.outcome(), problem.to_string()),
     }
 }
 

@@ -7,11 +7,13 @@ use futures::future::BoxFuture;
 use rand::Rng as _;
 use serde_json::{Value as Json, json};
 use souk_kv_client::{
-    BucketConfig, BucketMode, CasOutcome, Client, Key, Outcome, ReadOptions, RequestError,
-    ScanQuery, Value, WriteOptions,
+    BucketMode, CasOutcome, Client, Key, ReadOptions, RequestError, ScanQuery, Value, WriteOptions,
 };
-use tokio::time::{Instant, sleep};
 
+use super::cart::cart_names;
+use super::client::bucket;
+use super::failed::not_answered;
+use super::settle::final_reads;
 use super::{ClientContext, Crowd, Target, Workload, WorkloadError};
 use crate::checker::{Checker, ReadPromise, SetChecker};
 use crate::history::{History, Recorder};
@@ -20,8 +22,6 @@ const BUCKET: &str = "jepsen-set";
 /// Elements of one client in one set; then all go on to the next one.
 const ADDS_PER_SET: u64 = 25;
 const PAUSE: Duration = Duration::from_millis(20);
-const FINISH_WITHIN: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// More than any set holds.
 const ELEMENTS_MAX: usize = 100_000;
 
@@ -51,19 +51,8 @@ impl Workload for Set {
         _recorder: &'a Recorder,
     ) -> BoxFuture<'a, Result<(), WorkloadError>> {
         async move {
-            let client = target.connect("set-up").await?;
-            let bucket = BucketConfig {
-                name: BUCKET.to_owned(),
-                mode: BucketMode::Register.into(),
-                ..BucketConfig::default()
-            };
-            let created = client.admin().create_bucket(bucket).await;
-            created
-                .map(|_| ())
-                .map_err(|source| WorkloadError::Request {
-                    what: "create the bucket",
-                    source,
-                })
+            let bucket = bucket(BUCKET, BucketMode::Register);
+            target.with_bucket(bucket).await.map(drop)
         }
         .boxed()
     }
@@ -99,30 +88,15 @@ impl Workload for Set {
     ) -> BoxFuture<'a, Result<(), WorkloadError>> {
         async move {
             let client = target.connect("finish").await?;
-            let mut lane = recorder.lane();
-            for set in super::cart::cart_names(until_now) {
-                let begun = Instant::now();
-                loop {
-                    let pending = lane.invoke("final-read", json!([set, null]));
-                    let last = match elements(&client, &set).await {
-                        Ok(elements) => {
-                            pending.ok(json!([set, elements]));
-                            break;
-                        }
-                        Err(problem) => problem.to_string(),
-                    };
-                    pending.fail(last.clone());
-                    if begun.elapsed() > FINISH_WITHIN {
-                        return Err(WorkloadError::NotSettled {
-                            what: "a set cannot be read",
-                            waited_s: FINISH_WITHIN.as_secs(),
-                            last,
-                        });
-                    }
-                    sleep(LOOK_AGAIN).await;
-                }
-            }
-            Ok(())
+            let client = &client;
+            let look = |set: String| async move {
+                let elements = elements(client, &set).await;
+                let elements = elements.map_err(|problem| problem.to_string())?;
+                Ok(json!([set, elements]))
+            };
+            let asked = |set: &str| json!([set, null]);
+            let sets = cart_names(until_now);
+            final_reads(&sets, recorder, "a set cannot be read", asked, look).await
         }
         .boxed()
     }
@@ -145,10 +119,7 @@ async fn add(client: &Client, context: &mut ClientContext, set: &str, element: &
     match client.put_if_absent(&key, value, options).await {
         Ok(CasOutcome::Applied { .. }) => pending.ok_as_asked(),
         Ok(CasOutcome::Conflict { .. }) => pending.fail("somebody else added it"),
-        Err(problem) => match problem.outcome() {
-            Outcome::NotApplied => pending.fail(problem.to_string()),
-            Outcome::Unknown | Outcome::Applied => pending.info(problem.to_string()),
-        },
+        Err(problem) => not_answered(pending, problem.outcome(), problem.to_string()),
     }
 }
 

@@ -57,14 +57,34 @@ pub(super) async fn final_cart_reads<F>(
 where
     F: Future<Output = Result<Value, String>>,
 {
+    let answer = |cart: String| {
+        let look = look(cart.clone());
+        async move { Ok(json!([cart, look.await?])) }
+    };
+    let asked = |cart: &str| json!([cart, null]);
+    final_reads(carts, recorder, "a cart cannot be read", asked, answer).await
+}
+
+/// Reads every thing of these names once, patiently. `what` says that it did not work, `asked` what is asked;
+/// `look` gives the whole answer, or says why there is none.
+pub(super) async fn final_reads<F>(
+    names: &BTreeSet<String>,
+    recorder: &Recorder,
+    what: &'static str,
+    asked: impl Fn(&str) -> Value,
+    look: impl Fn(String) -> F,
+) -> Result<(), WorkloadError>
+where
+    F: Future<Output = Result<Value, String>>,
+{
     let mut lane = recorder.lane();
-    for cart in carts {
+    for name in names {
         let begun = Instant::now();
         loop {
-            let pending = lane.invoke("final-read", json!([cart, null]));
-            let last = match look(cart.clone()).await {
-                Ok(elements) => {
-                    pending.ok(json!([cart, elements]));
+            let pending = lane.invoke("final-read", asked(name));
+            let last = match look(name.clone()).await {
+                Ok(answer) => {
+                    pending.ok(answer);
                     break;
                 }
                 Err(problem) => problem,
@@ -72,7 +92,7 @@ where
             pending.fail(last.clone());
             if begun.elapsed() > SETTLE_WITHIN {
                 return Err(WorkloadError::NotSettled {
-                    what: "a cart cannot be read",
+                    what,
                     waited_s: SETTLE_WITHIN.as_secs(),
                     last,
                 });

@@ -84,15 +84,11 @@ impl Workload for ShopCart {
             let client = target.connect("finish").await?;
             hints_delivered(&client, target).await?;
             let shop = ShopClient::new(target)?;
-            let look = |cart: String| {
-                let shop = shop.clone();
-                async move {
-                    match shop.get(&format!("/cart/{cart}")).await {
-                        ShopAnswer::Done(_, body) => {
-                            elements(&body).ok_or(format!("no cart: {body}"))
-                        }
-                        other => Err(format!("{other:?}")),
-                    }
+            let shop = &shop;
+            let look = |cart: String| async move {
+                match shop.get(&format!("/cart/{cart}")).await {
+                    ShopAnswer::Done(_, body) => elements(&body).ok_or(format!("no cart: {body}")),
+                    other => Err(format!("{other:?}")),
                 }
             };
             final_cart_reads(&cart_names(until_now), recorder, look).await

@@ -22,6 +22,7 @@ use souk_inventory::{
 use souk_kv_client::{Client, Outcome, ReadOptions, ScanQuery};
 use tokio::time::{Instant, sleep};
 
+use super::failed::not_answered;
 use super::{ClientContext, Crowd, Target, Workload, WorkloadError};
 use crate::checker::{Checker, HeldUnits, StockChecker, StockState};
 use crate::history::{History, Lane, Recorder};
@@ -86,12 +87,7 @@ impl Workload for Stock {
         recorder: &'a Recorder,
     ) -> BoxFuture<'a, Result<(), WorkloadError>> {
         async move {
-            let client = target.connect("set-up").await?;
-            let created = client.admin().create_bucket(stock_bucket(BUCKET)).await;
-            created.map_err(|source| WorkloadError::Request {
-                what: "create the bucket",
-                source,
-            })?;
+            let client = target.with_bucket(stock_bucket(BUCKET)).await?;
             let stocks = store(client, target, "set-up");
             let mut lane = recorder.lane();
             let stock = self.id();
@@ -210,16 +206,13 @@ async fn try_reserve(
             pending.condition_failed(json!({"stock": stock.to_string()}));
             Got::Refused
         }
-        Err(problem) => match problem.outcome() {
-            Outcome::NotApplied => {
-                pending.fail(told(&problem));
-                Got::Failed
+        Err(problem) => {
+            not_answered(pending, problem.outcome(), told(&problem));
+            match problem.outcome() {
+                Outcome::NotApplied => Got::Failed,
+                Outcome::Unknown | Outcome::Applied => Got::Doubt,
             }
-            Outcome::Unknown | Outcome::Applied => {
-                pending.info(told(&problem));
-                Got::Doubt
-            }
-        },
+        }
     }
 }
 
