@@ -115,11 +115,6 @@ pub(crate) fn run_all(
     })
 }
 
-/// Runs at once when nobody says how many: one for each processor.
-pub(crate) fn usual_jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
 fn folder_of(plan: &SimPlan, out: &Path) -> PathBuf {
     let faults: Vec<&str> = plan.faults.iter().map(|fault| fault.as_str()).collect();
     out.join(format!(

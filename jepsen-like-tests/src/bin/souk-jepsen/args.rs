@@ -213,9 +213,6 @@ pub(crate) struct MatrixArgs {
     /// Seeds of each cell.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub(crate) seeds: u64,
-    /// The first seed; each run has another one.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub(crate) first_seed: u64,
     /// How long the clients of each run work, in (simulated) seconds, 1 to 1200.
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     pub(crate) time: f64,
@@ -225,32 +222,43 @@ pub(crate) struct MatrixArgs {
     /// Stretches the pauses between the requests of a simulated client, 0.01 to 1000.
     #[arg(long, value_name = "FACTOR", default_value_t = 4.0)]
     pub(crate) pace: f64,
-    /// Runs at once; without it one for each processor.
-    #[arg(long, value_name = "COUNT", value_parser = jobs())]
-    pub(crate) jobs: Option<usize>,
-    /// Where the files of runs that are not valid go, and the table; new or empty.
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) sweep: SweepArgs,
     /// Print the table as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// How a suite is run.
+/// Many runs, each with a seed of its own.
 #[derive(Debug, Args)]
-pub(crate) struct SuiteArgs {
+pub(crate) struct SweepArgs {
     /// The first seed; each run has another one.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) first_seed: u64,
+    /// Simulated runs at once; without it one for each processor.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256).map(usize::from))]
+    jobs: Option<usize>,
+    /// Where the files of runs that are not valid go, and the table if there is one; new or empty.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+}
+
+impl SweepArgs {
+    /// Simulated runs at once.
+    pub(crate) fn jobs(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.jobs.unwrap_or_else(processors)
+    }
+}
+
+/// How a suite is run.
+#[derive(Debug, Args)]
+pub(crate) struct SuiteArgs {
     /// Leaves the runs on real processes out.
     #[arg(long)]
     pub(crate) no_real: bool,
-    /// Simulated runs at once; without it one for each processor.
-    #[arg(long, value_name = "COUNT", value_parser = jobs())]
-    pub(crate) jobs: Option<usize>,
-    /// Where the files of runs that are not valid go; new or empty.
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) sweep: SweepArgs,
 }
 
 /// Judge a history.
@@ -332,21 +340,14 @@ pub(crate) struct ChurnArgs {
     /// How long the clients of each run work, in simulated seconds, 1 to 1200.
     #[arg(long, value_name = "SECONDS", default_value_t = 300.0)]
     pub(crate) time: f64,
-    /// The first seed.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub(crate) first_seed: u64,
     /// Number of nodes, 1 to 9.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
     pub(crate) nodes: u32,
     /// Stretches the pauses between the requests of a client, 0.01 to 1000.
     #[arg(long, value_name = "FACTOR", default_value_t = 10.0)]
     pub(crate) pace: f64,
-    /// Runs at once; without it one for each processor.
-    #[arg(long, value_name = "COUNT", value_parser = jobs())]
-    pub(crate) jobs: Option<usize>,
-    /// Where the files of runs that are not valid go; new or empty.
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) sweep: SweepArgs,
     /// Print the sum as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -407,10 +408,6 @@ pub(crate) struct WorkerArgs {
     pub(crate) time: f64,
     #[arg(long)]
     pub(crate) history: PathBuf,
-}
-
-fn jobs() -> impl clap::builder::TypedValueParser<Value = usize> {
-    clap::value_parser!(u16).range(1..=256).map(usize::from)
 }
 
 /// Delays packets of the network namespace that it is started in; started by `run`.

@@ -10,7 +10,7 @@ use serde_json::json;
 use souk_jepsen_like_tests::fault::Fault;
 use souk_jepsen_like_tests::sim::SimPlan;
 
-use crate::apart::{run_all, usual_jobs};
+use crate::apart::run_all;
 use crate::args::ChurnArgs;
 use crate::cells::{Cells, simulated_workloads};
 use crate::run::new_folder;
@@ -27,12 +27,12 @@ pub(crate) fn churn(args: &ChurnArgs) -> Result<u8, Box<dyn Error>> {
     check_time(args.time)?;
     check_pace(args.pace)?;
     let workloads = simulated_workloads(&args.workload)?;
-    let out = new_folder(&args.out)?;
+    let out = new_folder(&args.sweep.out)?;
     let begun = Instant::now();
     let mut cells = Cells::new(&workloads);
-    let jobs = args.jobs.unwrap_or_else(usual_jobs);
+    let jobs = args.sweep.jobs();
     let wanted = Duration::from_secs_f64(args.hours * S_PER_HOUR);
-    let mut seed = args.first_seed;
+    let mut seed = args.sweep.first_seed;
     while cells.simulated() < wanted {
         let left = wanted - cells.simulated();
         let runs_left = (left.as_secs_f64() / args.time).ceil() as u64;

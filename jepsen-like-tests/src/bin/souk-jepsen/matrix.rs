@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use souk_jepsen_like_tests::fault::Fault;
 use souk_jepsen_like_tests::sim::SimPlan;
 
-use crate::apart::{run_all, usual_jobs};
+use crate::apart::run_all;
 use crate::args::MatrixArgs;
 use crate::cells::{Cells, simulated_faults, simulated_workloads};
 use crate::run::new_folder;
@@ -25,11 +25,11 @@ pub(crate) fn matrix(args: &MatrixArgs) -> Result<u8, Box<dyn Error>> {
     } else {
         args.fault.clone()
     };
-    let out = new_folder(&args.out)?;
+    let out = new_folder(&args.sweep.out)?;
     let plans = plans(args, &workloads, &faults);
     let begun = Instant::now();
     let mut cells = Cells::new(&workloads);
-    let jobs = args.jobs.unwrap_or_else(usual_jobs);
+    let jobs = args.sweep.jobs();
     run_all(&plans, jobs, &out, |plan, found| {
         cells.add(plan, found);
         if cells.runs().is_multiple_of(TELL_EVERY) {
@@ -61,7 +61,7 @@ pub(crate) fn matrix(args: &MatrixArgs) -> Result<u8, Box<dyn Error>> {
 /// A seed of its own for each run. All cells once, then all cells again.
 fn plans(args: &MatrixArgs, workloads: &[String], faults: &[Fault]) -> Vec<SimPlan> {
     let mut plans = Vec::new();
-    let mut seed = args.first_seed;
+    let mut seed = args.sweep.first_seed;
     for _ in 0..args.seeds {
         for workload in workloads {
             for fault in faults {

@@ -71,11 +71,11 @@ struct Cell {
 pub(crate) fn matrix(args: &MatrixArgs) -> Result<u8, Box<dyn Error>> {
     check_time(args.time)?;
     let chosen = cells_of(&args.workload, &args.fault)?;
-    let out = new_folder(&args.out)?;
+    let out = new_folder(&args.sweep.out)?;
     let begun = Instant::now();
     let mut cells = Vec::new();
     let all = chosen.len() * usize::try_from(args.seeds)?;
-    let mut seed = args.first_seed;
+    let mut seed = args.sweep.first_seed;
     for (name, fault) in chosen {
         for _ in 0..args.seeds {
             let plan = plan(args, name, fault, seed, &out)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use souk_jepsen_like_tests::fault::Fault;
 use souk_jepsen_like_tests::sim::SimPlan;
 
-use crate::apart::{run_all, usual_jobs};
+use crate::apart::run_all;
 use crate::args::SuiteArgs;
 use crate::cells::{Cells, simulated_faults, simulated_workloads};
 use crate::real_cells;
@@ -39,18 +39,18 @@ const TIME: Duration = Duration::from_secs(60);
 
 /// Runs a suite; the exit code is that of the worst verdict.
 pub(crate) fn suite(suite: Suite, args: &SuiteArgs) -> Result<u8, Box<dyn Error>> {
-    let out = new_folder(&args.out)?;
+    let out = new_folder(&args.sweep.out)?;
     let workloads = simulated_workloads(&[])?;
-    let plans = simulated(suite.seeds, &workloads, args.first_seed);
+    let plans = simulated(suite.seeds, &workloads, args.sweep.first_seed);
     let mut cells = Cells::new(&workloads);
-    let jobs = args.jobs.unwrap_or_else(usual_jobs);
+    let jobs = args.sweep.jobs();
     run_all(&plans, jobs, &out, |plan, found| cells.add(plan, found))?;
     print!("{cells}");
     println!("{} simulated runs", cells.runs());
     let mut codes = vec![cells.worst()];
     if !args.no_real {
         for (number, (workload, fault)) in real(suite.real_cells).into_iter().enumerate() {
-            let code = run_real(workload, fault, args.first_seed, number, &out)?;
+            let code = run_real(workload, fault, args.sweep.first_seed, number, &out)?;
             println!("real: {workload} under {fault}: {}", word(code));
             codes.push(code);
         }
