@@ -552,6 +552,10 @@ proptest! {
         let (mut batched, mut single, mut clients) = (Group::default(), Group::default(), Clients::default());
         for (pause, wishes) in &history {
             let (clock, commands) = clients.batch(*pause, wishes);
+            // A shelf that is filled and emptied within one batch leaves nothing in the outbox, so only one of the two may
+            // have had something to clear, and with it a reason to write the hour down.
+            let hour = |group: &Group| group.summary().time_unix_ms;
+            let clock = clock.max(hour(&batched)).max(hour(&single));
             let together = batched.batch(&commands, clock);
             let apart = commands.iter().map(|command| single.one(command.clone(), clock)).collect();
             prop_assert_eq!(unbatched(together), unbatched(apart));
