@@ -11,6 +11,8 @@
 //! Not here: bytes on disk (`souk_kv_storage`), bytes on the wire (`souk_kv_proto`), timers (`souk_kv_node`).
 
 pub mod causality;
+#[cfg(test)]
+mod chance;
 pub mod hint;
 pub mod layout;
 pub mod membership;

@@ -17,7 +17,7 @@ use crate::{
     error::RequestError,
     governor::Governor,
     hint::HintSpace,
-    keys,
+    keys::{self, GroupKey},
     members::Members,
     mint::Mint,
     register::{GroupPlace, GroupStore, RegisterCoordinator},
@@ -138,12 +138,10 @@ impl NodeCore {
 
     /// Where a stored record belongs; `None` when its bucket is not known here.
     pub(crate) fn place_of(&self, store_key: &[u8]) -> Option<RecordPlace> {
-        let bucket = keys::bucket_of_record(store_key)?;
-        let bucket = self.cluster.catalogue.by_id(bucket)?;
-        let partition_key = keys::partition_key_of_record(store_key)?;
+        let group = GroupKey::from_record_prefix(store_key)?;
         let (_, sort_key) = keys::split_record(store_key)?;
-        let partition_key = bytes::Bytes::copy_from_slice(partition_key);
-        Some(self.record_place(bucket, partition_key, sort_key))
+        let bucket = self.cluster.catalogue.by_id(group.bucket)?;
+        Some(self.record_place(bucket, group.partition_key, sort_key))
     }
 
     /// Where a register group lives, and who votes on it.

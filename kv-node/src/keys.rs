@@ -266,11 +266,6 @@ pub(crate) fn split_leaf(store_key: &[u8]) -> Option<(TreeId, LeafIndex)> {
     Some((TreeId::decode(tree)?, LeafIndex::new(leaf)?))
 }
 
-/// The partition key of a record key; `None` when it is none.
-pub(crate) fn partition_key_of_record(store_key: &[u8]) -> Option<&[u8]> {
-    split_record(store_key).map(|(prefix, _)| &prefix[FIXED_BYTES..])
-}
-
 /// The first key behind every key that begins with `prefix`; `None` when there is none.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
     let keep = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
@@ -301,7 +296,6 @@ mod tests {
         assert!(key.starts_with(&partition_prefix(PartitionId(513))));
         assert_eq!(GroupKey::from_record_prefix(&key), Some(group("cart-9")));
         assert_eq!(bucket_of_record(&key), Some(BucketId(7)));
-        assert_eq!(partition_key_of_record(&key), Some(&b"cart-9"[..]));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | `peer`, `answer` | links to other nodes; the replica's side of every protocol |
 //! | `siblings`, `hint` | the always-writable path |
 //! | `anti_entropy`, `scrub` | what replicas disagree about, and what the disk has damaged, is mended |
+//! | `tombstone` | deletes are erased once nothing older can turn up |
 //! | `register`, `system` | the conditional-write path; the cluster's own group |
 //! | `cluster` | who is there, who seems up, which buckets exist |
 //! | `members` | which layout is in force, whose store may vote, how a lost store is taken in again |

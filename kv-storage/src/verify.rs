@@ -57,13 +57,14 @@ pub struct CorruptGap {
 
 impl Store {
     /// Reads up to `limit` rows (at least one) of `keyspace` behind the key `after`, or from its
-    /// first row, and checks each. Blocks the calling thread on the disk.
+    /// first row, and checks each; `judge` is asked about the key and the value of each whose checksum is
+    /// right: what its reader can make no sense of is as damaged. Blocks the calling thread on the disk.
     ///
     /// ```no_run
     /// # fn walk(store: &souk_kv_storage::Store) -> Result<(), souk_kv_storage::StorageError> {
     /// let mut after = None;
     /// loop {
-    ///     let page = store.verify_page(souk_kv_storage::Keyspace::Records, after.as_deref(), 1_000)?;
+    ///     let page = store.verify_page(souk_kv_storage::Keyspace::Records, after.as_deref(), 1_000, &mut |_, _| Ok(()))?;
     ///     for row in page.corrupt {
     ///         println!("{:?}: {}", row.key, row.why);
     ///     }
@@ -78,20 +79,6 @@ impl Store {
     /// # Errors
     /// [`StorageError::Closed`]. Damage is no error here, it is what is looked for.
     pub fn verify_page(
-        &self,
-        keyspace: Keyspace,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<VerifiedPage, StorageError> {
-        self.verify_page_with(keyspace, after, limit, &mut |_, _| Ok(()))
-    }
-
-    /// The same, with `judge` asked about the key and the value of each row whose checksum is right: what its reader
-    /// can make no sense of is as damaged as what fails its checksum.
-    ///
-    /// # Errors
-    /// [`StorageError::Closed`].
-    pub fn verify_page_with(
         &self,
         keyspace: Keyspace,
         after: Option<&[u8]>,

@@ -534,7 +534,9 @@ fn verify(store: &Store, limit: usize) -> (usize, Vec<CorruptRow>, Vec<CorruptGa
     let (mut good, mut corrupt, mut gaps) = (0, Vec::new(), Vec::new());
     let mut after: Option<Bytes> = None;
     for _ in 0..10_000 {
-        let page = store.verify_page(Keyspace::Records, after.as_deref(), limit);
+        let page = store.verify_page(Keyspace::Records, after.as_deref(), limit, &mut |_, _| {
+            Ok(())
+        });
         let page = page.expect("the store is open");
         good += page.checked - page.corrupt.len();
         corrupt.extend(page.corrupt);

@@ -8,6 +8,7 @@ use souk_kv_client::{
     Client, HintAction, HintSummary, HintsResponse, RequestError, SteerHintsRequest,
 };
 
+use super::upkeep;
 use crate::cluster::ClusterArgs;
 use crate::connect::EndpointArgs;
 use crate::failure::Failure;
@@ -69,10 +70,7 @@ struct DropArgs {
 /// Runs `souk admin hints`.
 pub(crate) async fn run(args: HintsArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let client = args.endpoints.connect(cluster).await?;
-    let nodes = match &args.node {
-        Some(node) => vec![node.clone()],
-        None => node_names(&client).await?,
-    };
+    let nodes = upkeep::nodes(&client, args.node.as_deref()).await?;
     let request = match &args.command {
         None => return list(&client, &nodes, &args).await,
         Some(HintsCommand::Pause(target)) => steering(HintAction::Pause, target),
@@ -107,11 +105,6 @@ fn steering(action: HintAction, target: &TargetArgs) -> SteerHintsRequest {
         target: target.target.clone().unwrap_or_default(),
         accept_data_loss: false,
     }
-}
-
-async fn node_names(client: &Client) -> Result<Vec<String>, Failure> {
-    let status = client.admin().status(None).await?;
-    Ok(status.nodes.into_iter().map(|node| node.name).collect())
 }
 
 /// Nobody keeps hints for itself.

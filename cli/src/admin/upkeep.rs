@@ -112,7 +112,10 @@ async fn scrub_one(
 }
 
 /// The node asked for, or all of them.
-async fn nodes(client: &Client, asked: Option<&str>) -> Result<Vec<String>, RequestError> {
+pub(super) async fn nodes(
+    client: &Client,
+    asked: Option<&str>,
+) -> Result<Vec<String>, RequestError> {
     if let Some(node) = asked {
         return Ok(vec![node.to_owned()]);
     }

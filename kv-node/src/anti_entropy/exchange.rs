@@ -36,7 +36,6 @@ use crate::{
     governor::Job,
     keys::{BucketId, TreeId},
     peer::PeerError,
-    tombstone::Work,
 };
 
 /// Vnodes compared at once.
@@ -277,7 +276,7 @@ impl Round<'_> {
             .filter(|step| matches!(step.kind, MoveKind::Fetch | MoveKind::Exchange))
             .map(|step| step.key.clone())
             .collect();
-        self.fetch(wanted, &work).await?;
+        self.fetch(wanted).await?;
         let mut lot = Vec::new();
         let mut lot_bytes = 0;
         for step in moves {
@@ -315,7 +314,7 @@ impl Round<'_> {
         self.push(lot).await
     }
 
-    async fn fetch(&mut self, mut keys: Vec<Bytes>, work: &Work) -> Result<(), RoundError> {
+    async fn fetch(&mut self, mut keys: Vec<Bytes>) -> Result<(), RoundError> {
         while !keys.is_empty() {
             let ask = ReadRecords {
                 store_keys: keys.clone(),
@@ -338,8 +337,7 @@ impl Round<'_> {
                     store_key,
                     // A copy: the message that it came in is larger.
                     record: Bytes::copy_from_slice(&record),
-                    generation: work.generation(),
-                    origin: None,
+                    ..WriteRecord::default()
                 })
                 .collect();
             self.tally.keys_fetched += arrived.len() as u64;

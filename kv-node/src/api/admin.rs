@@ -27,7 +27,7 @@ use super::{
     upkeep::{ProgressStream, repair, scrub},
 };
 use crate::{
-    cluster::{Detour, Mode},
+    cluster::{Detour, Mode, name_of},
     core::NodeCore,
     error::RequestError,
     register::{GroupPlace, group_to_wire},
@@ -217,12 +217,6 @@ fn standing(layout: &Layout, node: NodeId) -> &'static str {
         Some(Standing::Heir) => "heir",
         None => "",
     }
-}
-
-fn name_of(layout: &Layout, node: NodeId) -> String {
-    layout
-        .member(node)
-        .map_or_else(|| node.0.to_string(), |member| member.name.to_string())
 }
 
 #[tonic::async_trait]

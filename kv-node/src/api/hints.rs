@@ -6,7 +6,7 @@ use souk_kv_proto::admin::{
 use souk_ring::NodeId;
 use tracing::warn;
 
-use crate::{core::NodeCore, error::RequestError};
+use crate::{cluster::name_of, core::NodeCore, error::RequestError};
 
 /// Hints given up in one call; a caller with more of them asks again.
 const DROP_MAX: usize = 4096;
@@ -110,7 +110,7 @@ fn summaries(core: &NodeCore) -> Vec<HintSummary> {
             Some(_) => "waiting",
         };
         HintSummary {
-            target: member.map_or_else(|| target.0.to_string(), |member| member.name.to_string()),
+            target: name_of(&layout, target),
             hints_count: totals.count,
             hints_bytes: totals.bytes,
             waiting_ms: match totals.since_unix_ms {

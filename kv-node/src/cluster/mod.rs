@@ -25,11 +25,19 @@ pub(crate) use health::{Detour, HealthBoard};
 
 use crate::{
     clock::Environment,
+    keys::tree_of_record,
     peer::{PeerError, Peers},
     tombstone::InFlight,
 };
 
 const CATALOGUE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What people call a node; its number when the layout has no such member.
+pub(crate) fn name_of(layout: &Layout, node: NodeId) -> String {
+    layout
+        .member(node)
+        .map_or_else(|| node.0.to_string(), |member| member.name.to_string())
+}
 
 /// The cluster as one node sees it.
 #[derive(Debug)]
@@ -139,6 +147,19 @@ impl Cluster {
             Err(_) => {}
         }
         answer
+    }
+
+    /// The bucket of a stored record and who holds it; `None` when they are not known here.
+    pub(crate) fn holders(&self, store_key: &[u8]) -> Option<(Arc<Bucket>, Vec<NodeId>)> {
+        let tree = tree_of_record(store_key)?;
+        let bucket = self.catalogue.by_id(tree.bucket)?;
+        let layout = self.layout();
+        if tree.partition.0 >= layout.partition_count().get() {
+            return None;
+        }
+        let list = layout.preference_list(tree.partition);
+        let primaries = list.primaries(bucket.replicas_n).to_vec();
+        Some((bucket, primaries))
     }
 
     /// Fetches the bucket catalogue of a peer that has seen more of it. Without an answer nothing changes: the next

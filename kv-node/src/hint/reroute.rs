@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{Handoff, space::StoredHint};
-use crate::{cluster::Cluster, governor::Job, keys::tree_of_record, siblings::Records};
+use crate::{cluster::Cluster, governor::Job, siblings::Records};
 
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_secs(5);
@@ -143,22 +143,10 @@ async fn give_to_owners(
 
 /// Who holds a key, without the members whose store was given up; nobody when its bucket is not known here yet.
 fn owners_left(cluster: &Cluster, store_key: &[u8]) -> Vec<NodeId> {
-    let Some(tree) = tree_of_record(store_key) else {
-        warn!("a key in the hint space is no key of a record");
-        return Vec::new();
-    };
-    let layout = cluster.layout();
-    let Some(bucket) = cluster.catalogue.by_id(tree.bucket) else {
-        return Vec::new();
-    };
-    if tree.partition.0 >= layout.partition_count().get() {
-        return Vec::new();
-    }
-    let list = layout.preference_list(tree.partition);
-    let owners = list.primaries(bucket.replicas_n).iter().copied();
+    let holders = cluster.holders(store_key);
+    let mut owners = holders.map_or_else(Vec::new, |(_, owners)| owners);
+    owners.retain(|owner| !cluster.is_forgotten(*owner));
     owners
-        .filter(|owner| !cluster.is_forgotten(*owner))
-        .collect()
 }
 
 #[cfg(test)]

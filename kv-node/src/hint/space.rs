@@ -16,6 +16,7 @@ use souk_kv_core::{
 use souk_kv_proto::{
     convert::causality::{decode_record, encode_record},
     mutant,
+    peer::StoredRow,
 };
 use souk_kv_storage::{Keyspace, Scan, StorageError, Store, WriteBatch};
 use souk_ring::NodeId;
@@ -28,7 +29,7 @@ use crate::{
     guard::KeyGuards,
     hint::Steering,
     keys,
-    siblings::{Local, LocalRow, merged},
+    siblings::{Local, merged},
 };
 
 /// Rows read at once while counting at start.
@@ -196,14 +197,8 @@ impl HintSpace {
     /// What all hints for a key hold together, encoded; empty when there is none. A damaged one is an
     /// error: without it the answer might lack a write that counts on it.
     pub(crate) fn read_any(&self, store_key: &[u8]) -> Result<Bytes, RequestError> {
-        let targets: Vec<NodeId> = self.totals.lock().by_target.keys().copied().collect();
         let mut found: Option<(Record, MergeMode)> = None;
-        for target in targets {
-            let key = HintKey {
-                target,
-                key: Bytes::copy_from_slice(store_key),
-            }
-            .encode();
+        for key in self.keys_of(store_key) {
             let Some(bytes) = self.store.get(Keyspace::Hints, &key)? else {
                 continue;
             };
@@ -229,7 +224,7 @@ impl HintSpace {
         (start, end): (Bound<Bytes>, Bound<Bytes>),
         limit: usize,
         reverse: bool,
-    ) -> Result<(Vec<LocalRow>, bool), RequestError> {
+    ) -> Result<(Vec<StoredRow>, bool), RequestError> {
         let targets: Vec<NodeId> = self.totals.lock().by_target.keys().copied().collect();
         let mut found: BTreeMap<Bytes, (Record, MergeMode)> = BTreeMap::new();
         let mut more = false;
@@ -268,8 +263,8 @@ impl HintSpace {
             }
         }
         more |= found.len() > limit;
-        let row = |(sort_key, (record, mode)): (Bytes, (Record, MergeMode))| LocalRow {
-            sort_key,
+        let row = |(sort_key, (record, mode)): (Bytes, (Record, MergeMode))| StoredRow {
+            key: sort_key,
             record: encode_record(&record, mode),
         };
         let rows = if reverse {
@@ -345,15 +340,21 @@ impl HintSpace {
         Ok(held.as_ref() == Some(&hint.record))
     }
 
+    /// Under which keys hints for a record may lie.
+    fn keys_of(&self, store_key: &[u8]) -> Vec<Bytes> {
+        let key = Bytes::copy_from_slice(store_key);
+        let totals = self.totals.lock();
+        let of_target = |&target: &NodeId| {
+            let key = key.clone();
+            HintKey { target, key }.encode()
+        };
+        totals.by_target.keys().map(of_target).collect()
+    }
+
     /// Whether any hint for a key lies here, damaged ones included.
     pub(crate) fn holds_any(&self, store_key: &[u8]) -> Result<bool, StorageError> {
-        let targets: Vec<NodeId> = self.totals.lock().by_target.keys().copied().collect();
-        for target in targets {
-            let key = HintKey {
-                target,
-                key: Bytes::copy_from_slice(store_key),
-            };
-            match self.store.get(Keyspace::Hints, &key.encode()) {
+        for key in self.keys_of(store_key) {
+            match self.store.get(Keyspace::Hints, &key) {
                 Ok(None) => {}
                 Ok(Some(_)) | Err(StorageError::Corrupt { .. }) => return Ok(true),
                 Err(cause) => return Err(cause),

@@ -124,7 +124,7 @@ impl Members {
             .map_err(|_| Undecided::Outrun { highest_seen })?;
         let deciding: LayoutEpoch = wish.epoch();
         let (mut decision, sends) = Decision::start(Ask {
-            acceptors: Acceptors::new(current.members().keys().copied()),
+            acceptors: Acceptors::of_members(current),
             deciding,
             ballot,
             wish,

@@ -104,7 +104,7 @@ impl GroupStore {
         let _guard = self.guards.lock(&key.header()).await;
         let passage = self.fence.enter(request.epoch).await?;
         let mut known = self.recall(key, passage.epoch)?;
-        match known.header.prepare(request) {
+        let reply = match known.header.prepare(request) {
             PrepareDecision::Promise { header } => {
                 let rows = self.select(key, &request.rows)?;
                 let mut batch = WriteBatch::new();
@@ -113,24 +113,19 @@ impl GroupStore {
                     self.store.commit(batch).await?;
                     known.header = header;
                 }
-                self.memory.put(key, known);
-                Ok(PromiseReply::Promised {
+                PromiseReply::Promised {
                     ballot: request.ballot,
                     report: header.report(rows),
-                })
+                }
             }
-            PrepareDecision::Refused { promised } => {
-                self.memory.put(key, known);
-                Ok(PromiseReply::Refused {
-                    ballot: request.ballot,
-                    promised,
-                })
-            }
-            PrepareDecision::WrongEpoch { current } => {
-                self.memory.put(key, known);
-                Ok(PromiseReply::WrongEpoch { current })
-            }
-        }
+            PrepareDecision::Refused { promised } => PromiseReply::Refused {
+                ballot: request.ballot,
+                promised,
+            },
+            PrepareDecision::WrongEpoch { current } => PromiseReply::WrongEpoch { current },
+        };
+        self.memory.put(key, known);
+        Ok(reply)
     }
 
     /// Votes on an accept.

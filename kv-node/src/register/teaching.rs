@@ -401,7 +401,7 @@ impl<'a> Pupil<'a> {
         let mut after = Bytes::new();
         loop {
             // What a page holds is older than what may be erased before it is merged.
-            let work = self.core.cluster.in_flight.enter();
+            let _work = self.core.cluster.in_flight.enter();
             let request = CopyRecords {
                 partition: partition.0,
                 after: after.clone(),
@@ -419,8 +419,7 @@ impl<'a> Pupil<'a> {
             let writes = held.map(|row| WriteRecord {
                 store_key: Bytes::copy_from_slice(&row.key),
                 record: row.record,
-                generation: work.generation(),
-                origin: None,
+                ..WriteRecord::default()
             });
             self.core.records.merge_all(writes.collect()).await?;
             if !page.more {

@@ -18,7 +18,6 @@ use crate::{
     cluster::{Bucket, Cluster},
     error::RequestError,
     governor::{Governor, Job},
-    keys::tree_of_record,
     siblings::Records,
 };
 
@@ -128,19 +127,9 @@ impl Mender {
 
     /// The bucket of a record, and who else holds it.
     fn others(&self, store_key: &[u8]) -> Option<(Arc<Bucket>, Vec<NodeId>)> {
-        let tree = tree_of_record(store_key)?;
-        let bucket = self.cluster.catalogue.by_id(tree.bucket)?;
-        let layout = self.cluster.layout();
-        if tree.partition.0 >= layout.partition_count().get() {
-            return None;
-        }
-        let others = layout
-            .preference_list(tree.partition)
-            .primaries(bucket.replicas_n)
-            .iter()
-            .copied()
-            .filter(|node| *node != self.cluster.node);
-        Some((bucket, others.collect()))
+        let (bucket, mut holders) = self.cluster.holders(store_key)?;
+        holders.retain(|node| *node != self.cluster.node);
+        Some((bucket, holders))
     }
 
     /// A replica's whole record; `None` without a usable answer.

@@ -213,9 +213,9 @@ impl Scrubber {
                 Keyspace::Registers => register::judge(key, value),
                 _ => Ok(()),
             };
-            let page =
-                self.store
-                    .verify_page_with(keyspace, after.as_deref(), PAGE_ROWS, &mut judge)?;
+            let page = self
+                .store
+                .verify_page(keyspace, after.as_deref(), PAGE_ROWS, &mut judge)?;
             report.rows += page.checked as u64;
             report.bytes += page.bytes;
             for row in page.corrupt {

@@ -10,7 +10,7 @@ use souk_ring::NodeId;
 use tokio::time::Instant;
 
 use super::RecordPlace;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, name_of};
 
 /// What became of asking one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,10 +127,7 @@ impl Explanation {
     /// As the wire carries it; the siblings are counted by the caller.
     pub(crate) fn to_wire(&self, cluster: &Cluster, place: &RecordPlace) -> Explain {
         let layout = cluster.layout();
-        let name = |node: NodeId| {
-            let member = layout.member(node);
-            member.map_or_else(|| node.0.to_string(), |member| member.name.to_string())
-        };
+        let name = |node| name_of(&layout, node);
         let mut replicas: Vec<ExplainReplica> = self
             .asked
             .iter()

@@ -24,6 +24,6 @@ mod scan;
 
 pub(crate) use prepare::{PlacedWrite, WriteRequest};
 pub(crate) use put::PutOutcome;
-pub(crate) use records::{Local, LocalRow, RecordChange, Records, Space, merged};
+pub(crate) use records::{Local, RecordChange, Records, Space, merged};
 pub(crate) use request::{Coordinator, RecordPlace};
 pub(crate) use scan::RangeQuery;

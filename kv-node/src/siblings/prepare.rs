@@ -231,8 +231,10 @@ impl Coordinator {
         let known = local.record.context();
         let seen = own(observed);
         // What was erased by proof is missing with good reason.
-        let floor = self.mint.erased_floor(partition);
-        let is_erased = |counter| floor.is_some_and(|floor| floor.explains(actor, counter));
+        let is_erased = |counter| {
+            let floor = self.mint.erased_floor(partition);
+            floor.is_some_and(|floor| floor.explains(actor, counter))
+        };
         let lost_some = (seen > own(known) && !is_erased(seen))
             || observed
                 .loose()

@@ -110,12 +110,6 @@ pub(crate) enum Space {
     Reserve,
 }
 
-/// One row of a scan.
-pub(crate) struct LocalRow {
-    pub(crate) sort_key: Bytes,
-    pub(crate) record: Bytes,
-}
-
 impl Records {
     pub(crate) fn new(
         store: Store,
@@ -338,17 +332,17 @@ impl Records {
         }))
     }
 
-    /// Rows of one partition key in order, `limit` at most, and whether more follow.
+    /// Rows of one partition key in order, under their sort keys, `limit` at most, and whether more follow.
     pub(crate) fn scan(
         &self,
         scan: &Scan,
         prefix_bytes: usize,
-    ) -> Result<(Vec<LocalRow>, bool), RequestError> {
+    ) -> Result<(Vec<StoredRow>, bool), RequestError> {
         let page = self.store.scan(scan)?;
         let mut rows = Vec::with_capacity(page.rows.len());
         for row in page.rows {
-            rows.push(LocalRow {
-                sort_key: row.key.slice(prefix_bytes..),
+            rows.push(StoredRow {
+                key: row.key.slice(prefix_bytes..),
                 record: row.value?,
             });
         }

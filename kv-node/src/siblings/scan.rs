@@ -18,7 +18,7 @@ use souk_kv_core::{
 use souk_kv_proto::{
     convert::causality::decode_record,
     kv::RequestOptions,
-    peer::{ScanRecords, ScanReply, StoredRow, peer_message::Body},
+    peer::{ScanRecords, ScanReply, peer_message::Body},
 };
 use souk_kv_storage::{Keyspace, Scan};
 use souk_ring::NodeId;
@@ -194,13 +194,6 @@ impl super::Records {
             }
             self.scan(&scan, prefix.len())?
         };
-        let rows = rows
-            .into_iter()
-            .map(|row| StoredRow {
-                key: row.sort_key,
-                record: row.record,
-            })
-            .collect();
         Ok(ScanReply { rows, more })
     }
 }

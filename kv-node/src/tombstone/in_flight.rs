@@ -56,7 +56,7 @@ impl InFlight {
         next
     }
 
-    /// Waits until all work of earlier generations has ended.
+    /// Waits until all work of generations before this one, which has begun, has ended.
     pub(crate) async fn ended_before(&self, generation: Generation) {
         loop {
             let mut left = std::pin::pin!(self.left.notified());
@@ -89,8 +89,15 @@ impl Clone for Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.in_flight.ledger.lock().leave(self.generation);
-        self.in_flight.left.notify_waiters();
+        let may_be_awaited = {
+            let mut ledger = self.in_flight.ledger.lock();
+            ledger.leave(self.generation);
+            self.generation < ledger.current()
+        };
+        // Nobody waits for work of the generation that goes on, and every request ends here.
+        if may_be_awaited {
+            self.in_flight.left.notify_waiters();
+        }
     }
 }
 

@@ -190,9 +190,8 @@ async fn quiesce(core: &Arc<NodeCore>, deadline: Instant) -> Result<CollectReply
 fn hinted(core: &NodeCore, items: &[CollectItem]) -> Result<Vec<u32>, RequestError> {
     let mut hinted = Vec::new();
     for (place, item) in (0..).zip(items) {
-        let is_owner = core
-            .place_of(&item.store_key)
-            .is_some_and(|place| place.primaries().contains(&core.cluster.node));
+        let holders = core.cluster.holders(&item.store_key);
+        let is_owner = holders.is_some_and(|(_, holders)| holders.contains(&core.cluster.node));
         let is_stray = !is_owner && !core.records.read(&item.store_key)?.is_empty();
         if is_stray || core.hints.holds_any(&item.store_key)? {
             hinted.push(place);

@@ -51,7 +51,7 @@ pub(crate) struct CollectionState {
     pub(crate) tombstones: u64,
     /// Of these, the ones whose requests are still remembered.
     pub(crate) ripening: u64,
-    /// Of these, the ones that some primary held otherwise in the last round.
+    /// Of these, the ones that some primary held otherwise in the rounds of that walk.
     pub(crate) different: u64,
     /// Erased by rounds of this node.
     pub(crate) erased: u64,

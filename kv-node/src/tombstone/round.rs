@@ -41,7 +41,7 @@ pub(super) async fn run(core: &Arc<NodeCore>, number: u64, items: Vec<Item>) -> 
     let mut waiting_for = BTreeMap::new();
     loop {
         for action in actions.drain(..) {
-            match action {
+            let (node, stage, items) = match action {
                 RoundAction::Finish(report) => {
                     for (node, count) in &report.hinted {
                         let why = format!(
@@ -55,20 +55,12 @@ pub(super) async fn run(core: &Arc<NodeCore>, number: u64, items: Vec<Item>) -> 
                         waiting_for,
                     };
                 }
-                RoundAction::Mark { node, items } => {
-                    asked.push(ask(core, &round, number, node, CollectStage::Mark, items));
-                }
-                RoundAction::Quiesce { node } => {
-                    let stage = CollectStage::Quiesce;
-                    asked.push(ask(core, &round, number, node, stage, Vec::new()));
-                }
-                RoundAction::Check { node, items } => {
-                    asked.push(ask(core, &round, number, node, CollectStage::Check, items));
-                }
-                RoundAction::Settle { node, items } => {
-                    asked.push(ask(core, &round, number, node, CollectStage::Settle, items));
-                }
-            }
+                RoundAction::Mark { node, items } => (node, CollectStage::Mark, items),
+                RoundAction::Quiesce { node } => (node, CollectStage::Quiesce, Vec::new()),
+                RoundAction::Check { node, items } => (node, CollectStage::Check, items),
+                RoundAction::Settle { node, items } => (node, CollectStage::Settle, items),
+            };
+            asked.push(ask(core, &round, number, node, stage, items));
         }
         actions = match asked.next().await {
             Some(answered) => judge(&mut round, answered, &mut waiting_for),

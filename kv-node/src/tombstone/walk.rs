@@ -1,8 +1,7 @@
 //! Walks over this node's records, finds what can be collected, and sees to it.
 //!
-//! Of a key's primaries the first one is responsible; the others leave it alone. What it finds it takes in this order:
-//! an expired value is deleted here, replicas that differ are mended by a read of all of them, and what all of them
-//! hold alike goes into a round.
+//! Of a key's primaries the first one is responsible; the others leave it alone. An expired value is deleted here;
+//! everything else that is ripe goes into a round, and what the round finds to differ is mended by a read of all replicas.
 //!
 //! Place: one task per node, at the governor's pace, a pause between walks.
 //! Invariants: 1. at most one round of a node at a time. 2. a walk holds at most one round's candidates in memory.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use souk_ring::NodeId;
 
+use super::Mutant;
 use super::collection::{Ask, Fencing, Quiesce, Reply, RunningRound};
 use super::truth::Truth;
 use super::work::{Arrival, Client, Task};
-use super::{Chance, Mutant};
 use crate::causality::{ActorId, MergeMode, Record};
+use crate::chance::Chance;
 use crate::tombstone::{Fences, Generation, Marks, WorkLedger};
 
 pub(super) const PRIMARIES: usize = 3;
@@ -199,7 +200,7 @@ impl Cluster {
     /// Most things take a while, and some take very long.
     pub(super) fn delay(&mut self, percent: u64) -> u64 {
         if self.chance.percent(percent) {
-            self.turns + self.chance.below(LATE_TURNS) as u64
+            self.turns + self.chance.place(LATE_TURNS) as u64
         } else {
             0
         }
@@ -212,10 +213,10 @@ impl Cluster {
 
     pub(super) fn turn(&mut self) {
         self.turns += 1;
-        let node = self.chance.below(NODES);
-        match self.chance.below(1000) {
+        let node = self.chance.place(NODES);
+        match self.chance.place(1000) {
             0..=1 if self.members[node].is_up => {
-                let client = self.chance.below(CLIENTS);
+                let client = self.chance.place(CLIENTS);
                 self.act(client, node);
             }
             0..=449 => {
@@ -227,7 +228,7 @@ impl Cluster {
             }
             450..=453 => {
                 if !self.network.is_empty() {
-                    let index = self.chance.below(self.network.len());
+                    let index = self.chance.place(self.network.len());
                     self.network.swap_remove(index);
                 }
             }
@@ -262,7 +263,7 @@ impl Cluster {
         if due.is_empty() {
             return;
         }
-        let index = due[self.chance.below(due.len())];
+        let index = due[self.chance.place(due.len())];
         let message = self.network.swap_remove(index);
         self.hand_over(message);
     }

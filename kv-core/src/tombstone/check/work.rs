@@ -89,7 +89,7 @@ impl Task {
 impl Cluster {
     /// A client does something at a node.
     pub(super) fn act(&mut self, client: usize, node: usize) {
-        match self.chance.below(20) {
+        match self.chance.place(20) {
             0 => self.clients[client].once = self.clients[client].now.clone(),
             1 => self.clients[client].now = self.clients[client].once.clone(),
             2 => self.clients[client].now = Knowledge::default(),
@@ -159,7 +159,7 @@ impl Cluster {
         let id = self.draw();
         let generation = self.members[node].work.enter();
         let mut asked: BTreeSet<usize> = (0..PRIMARIES).collect();
-        let left_out = self.chance.below(PRIMARIES);
+        let left_out = self.chance.place(PRIMARIES);
         asked.remove(&left_out);
         if self.chance.percent(50) {
             asked.insert(STAND_IN);
@@ -191,7 +191,7 @@ impl Cluster {
     pub(super) fn begin_handoff(&mut self, node: usize) {
         let member = &self.members[node];
         if member.is_up && !member.hints.is_empty() {
-            let through = self.chance.below(2 * NODES);
+            let through = self.chance.place(2 * NODES);
             let through = Some(through).filter(|&through| through < NODES && through != node);
             self.begin_handoff_through(node, through);
         }
@@ -202,7 +202,7 @@ impl Cluster {
         if !member.is_up || member.hints.is_empty() {
             return;
         }
-        let index = self.chance.below(member.hints.len());
+        let index = self.chance.place(member.hints.len());
         let Some((&target, record)) = member.hints.iter().nth(index) else {
             return;
         };
@@ -221,30 +221,30 @@ impl Cluster {
     /// A value is written and gets about; then it is deleted, while old copies are still in many hands.
     pub(super) fn begin_episode(&mut self) {
         self.write_through(false);
-        for _ in 0..self.chance.below(4) {
-            let node = self.chance.below(PRIMARIES);
+        for _ in 0..self.chance.place(4) {
+            let node = self.chance.place(PRIMARIES);
             if !self.members[node].is_up || !self.members[STAND_IN].is_up {
                 continue;
             }
-            match self.chance.below(16) {
+            match self.chance.place(16) {
                 0..=4 => self.begin_exchange(node),
                 5..=9 => {
-                    let client = self.chance.below(self.clients.len());
+                    let client = self.chance.place(self.clients.len());
                     self.get(client, node);
                 }
                 10 => {
-                    let client = self.chance.below(self.clients.len());
+                    let client = self.chance.place(self.clients.len());
                     self.put(client, STAND_IN, false);
                 }
                 _ => {
                     let record = self.members[node].record.clone();
-                    let target = self.chance.below(PRIMARIES);
+                    let target = self.chance.place(PRIMARIES);
                     self.store(STAND_IN, Some(target), &record);
                     self.begin_handoff(STAND_IN);
                 }
             }
         }
-        for _ in 0..self.chance.below(20) {
+        for _ in 0..self.chance.place(20) {
             self.turn();
         }
         self.write_through(true);
@@ -258,7 +258,7 @@ impl Cluster {
         if up.len() < QUORUM {
             return;
         }
-        let node = up[self.chance.below(up.len())];
+        let node = up[self.chance.place(up.len())];
         let mut whole = Record::default();
         for &other in &up {
             whole.merge(&self.members[other].record, MODE);
@@ -268,12 +268,12 @@ impl Cluster {
             context: whole.context().clone(),
             shown: held.map(|sibling| sibling.request.sequence).collect(),
         };
-        let client = self.chance.below(self.clients.len());
+        let client = self.chance.place(self.clients.len());
         self.clients[client].now = knowledge;
         self.members[node].record = whole;
         self.put(client, node, is_delete);
         let written = self.members[node].record.clone();
-        let left_out = self.chance.below(PRIMARIES * 4);
+        let left_out = self.chance.place(PRIMARIES * 4);
         let mut copies = 0;
         for other in up {
             if other != left_out || other == node {
@@ -331,7 +331,7 @@ impl Cluster {
         if tasks.is_empty() {
             return;
         }
-        let index = self.chance.below(tasks.len());
+        let index = self.chance.place(tasks.len());
         let Some(id) = tasks.keys().nth(index).copied() else {
             return;
         };
@@ -602,7 +602,7 @@ impl Cluster {
         if ready.is_empty() {
             return;
         }
-        let index = ready[self.chance.below(ready.len())];
+        let index = ready[self.chance.place(ready.len())];
         let arrival = self.members[node].storing.swap_remove(index);
         self.store(node, arrival.hinted_for, &arrival.record);
         self.members[node].arrivals.leave(arrival.entered);

@@ -28,9 +28,9 @@ use bytes::Bytes;
 use self::ghost::{Ghost, is_chosen, newest_chosen, note_accepted};
 use self::proposer::Proposer;
 use super::super::{Ballot, BallotClock, GroupSize, Round, RowKey, RowView};
-use super::Chance;
 use super::mutant::Mutant;
 use super::replica::{Replica, Reply, Request};
+use crate::chance::Chance;
 
 /// How large the world is.
 #[derive(Clone, Debug)]

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use super::super::super::{
     Answer, Cell, Condition, RequestStamp, Row, RowOperation, Transaction, Verdict, Version, Write,
 };
+use super::super::content_type;
 use super::super::history::{Call, Need, Operation, Part, ROWS, State, Tag, Told};
 use super::super::mutant::Mutant;
-use super::super::{Chance, content_type};
 use super::{ATTEMPTS_MAX, CLIENT_TICKS, Event, Question, World, row_key, tag_of};
 use crate::causality::RequestId;
+use crate::chance::Chance;
 use crate::outcome::Outcome;
 
 #[derive(Default)]

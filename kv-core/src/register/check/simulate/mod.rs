@@ -22,10 +22,10 @@ use super::super::{
     Backoff, BackoffLimits, Ballot, BallotClock, Row, RowKey, RowSelection, Rows, Transaction,
     Verdict,
 };
-use super::Chance;
 use super::history::{Operation, ROWS, State, Tag};
 use super::mutant::Mutant;
 use super::replica::{EPOCH, Replica, Reply, Request};
+use crate::chance::Chance;
 use crate::outcome::Outcome;
 
 const ROUND_TICKS: u64 = 30;

@@ -39,15 +39,9 @@ fn check(seeds: std::ops::Range<u64>, size: Size) {
     assert!(led > 20, "only {led} rounds went on from a lead");
 }
 
-fn caught(mutant: Mutant, seeds: u64) {
-    let broken = |seed: &u64| {
-        !is_linearizable(
-            &World::new(*seed, SMALL, Some(mutant), Trouble::None)
-                .run()
-                .0,
-        )
-    };
-    match (0..seeds).find(broken) {
+fn caught(mutant: Mutant, size: Size, trouble: Trouble, seeds: u64) {
+    let history = |seed: u64| World::new(seed, size, Some(mutant), trouble).run().0;
+    match (0..seeds).find(|seed| !is_linearizable(&history(*seed))) {
         Some(seed) => println!("{mutant:?}: seed {seed}"),
         None => panic!("{mutant:?} was not noticed in {seeds} seeds"),
     }
@@ -73,12 +67,12 @@ fn a_seed_repeats_its_history() {
 
 #[test]
 fn mutants_are_noticed() {
-    caught(Mutant::AcceptBelowPromise, 200);
-    caught(Mutant::IgnoreBase, 200);
-    caught(Mutant::ReadOne, 200);
-    caught(Mutant::NoMemory, 200);
-    caught(Mutant::ForgetExposure, 200);
-    caught(Mutant::BelieveLateNo, 200);
+    caught(Mutant::AcceptBelowPromise, SMALL, Trouble::None, 200);
+    caught(Mutant::IgnoreBase, SMALL, Trouble::None, 200);
+    caught(Mutant::ReadOne, SMALL, Trouble::None, 200);
+    caught(Mutant::NoMemory, SMALL, Trouble::None, 200);
+    caught(Mutant::ForgetExposure, SMALL, Trouble::None, 200);
+    caught(Mutant::BelieveLateNo, SMALL, Trouble::None, 200);
 }
 
 #[test]
@@ -113,17 +107,7 @@ fn careless_learners_are_noticed() {
         Mutant::VoteWhileLearner,
         Mutant::LearnUnfenced,
     ] {
-        let broken = |seed: &u64| {
-            !is_linearizable(
-                &World::new(*seed, SMALL, Some(mutant), Trouble::LostDisks)
-                    .run()
-                    .0,
-            )
-        };
-        match (0..300).find(broken) {
-            Some(seed) => println!("{mutant:?}: seed {seed}"),
-            None => panic!("{mutant:?} was not noticed"),
-        }
+        caught(mutant, SMALL, Trouble::LostDisks, 300);
     }
 }
 
@@ -159,16 +143,6 @@ fn careless_moves_are_noticed() {
         Mutant::MoveFromOne,
         Mutant::MoveWithoutRounds,
     ] {
-        let broken = |seed: &u64| {
-            !is_linearizable(
-                &World::new(*seed, LARGE, Some(mutant), Trouble::Moves)
-                    .run()
-                    .0,
-            )
-        };
-        match (0..300).find(broken) {
-            Some(seed) => println!("{mutant:?}: seed {seed}"),
-            None => panic!("{mutant:?} was not noticed"),
-        }
+        caught(mutant, LARGE, Trouble::Moves, 300);
     }
 }
