@@ -516,10 +516,10 @@ impl TestShop {
     }
 }
 
-/// A checkout of `cart` paid with `token`.
 /// How long checkouts of a test shop hold their units: not the default.
 pub(crate) const CHECKOUT_HOLD: Duration = Duration::from_secs(7);
 
+/// A checkout of `cart` paid with `token`.
 pub(crate) fn checkout_body(cart: &str, token: &str) -> Json {
     serde_json::json!({
         "cart_id": cart,

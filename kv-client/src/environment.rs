@@ -40,7 +40,7 @@ impl Default for ClientEnvironment {
             let since = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            crate::convert::millis(since)
         })
     }
 }

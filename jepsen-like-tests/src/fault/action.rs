@@ -38,7 +38,7 @@ pub enum Action {
     FillDisk,
     /// It has again.
     FreeDisk,
-    /// The next sync fails.
+    /// The next sync fails; on real nodes every one from then on.
     FailSync,
     /// Power fails as soon as something unsynced is on its way.
     Tear,
@@ -46,7 +46,7 @@ pub enum Action {
     FlipBit,
     /// Killed, and the disk is empty.
     Wipe,
-    /// Its network carries `amount` kilobits a second, to and from everybody.
+    /// Its network carries `amount` kilobits a second of what it sends.
     Narrow,
     /// Its network carries as much as usual.
     Widen,

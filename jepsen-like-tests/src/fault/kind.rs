@@ -94,6 +94,13 @@ impl Fault {
         Fault::KillShop,
     ];
 
+    /// Names of several, as the command line takes them.
+    #[must_use]
+    pub fn names(faults: &[Fault]) -> String {
+        let names: Vec<&str> = faults.iter().map(|fault| fault.as_str()).collect();
+        names.join(",")
+    }
+
     /// Its name on the command line and in files.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -126,8 +126,7 @@ impl Schedule {
     /// The names of the faults, for people.
     #[must_use]
     pub fn fault_names(&self) -> String {
-        let names: Vec<&str> = self.faults.iter().map(|fault| fault.as_str()).collect();
-        names.join(",")
+        Fault::names(&self.faults)
     }
 }
 

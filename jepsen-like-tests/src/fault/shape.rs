@@ -33,7 +33,7 @@ pub(super) fn one_way(node: &str, others: &[String], is_deaf: bool) -> Vec<Link>
 }
 
 /// All links.
-pub(super) fn all(nodes: &[String]) -> Vec<Link> {
+pub(crate) fn all(nodes: &[String]) -> Vec<Link> {
     let mut links = Vec::new();
     for (position, node) in nodes.iter().enumerate() {
         links.extend(both_ways(

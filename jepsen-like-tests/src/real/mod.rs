@@ -27,7 +27,8 @@
 //! Place: performs [`crate::fault`] on [`crate::process`]; used by [`crate::run`].
 //! Source: Jepsen, `nemesis.clj`, `nemesis/combined.clj`, `nemesis/time.clj`.
 //! Invariants: 1. what a run made on the machine is gone after it, also when it panics; what a crashed one left is removed
-//! by the next one. 2. names of one run are no other run's. 3. every undoing says whether its blow bit.
+//! by the next one. 2. names of one run are no other run's. 3. every undoing says whether its blow bit, where that is not
+//! certain.
 //! Not here: simulated faults (`crate::sim`); which faults, and when (`crate::fault`).
 
 mod ability;

@@ -314,11 +314,7 @@ impl<'run> RealNemesis<'run> {
         node: &str,
         amount: i64,
     ) -> Result<Seen, HarnessError> {
-        let clocks = self
-            .ground
-            .clocks
-            .as_ref()
-            .ok_or_else(|| unprepared("clocks"))?;
+        let clocks = prepared(self.ground.clocks.as_ref(), "clocks")?;
         if action == Action::SetClock {
             clocks.jump(node, amount)?;
         } else {
@@ -330,11 +326,7 @@ impl<'run> RealNemesis<'run> {
 
     async fn mend_clock(&mut self, node: &str) -> Result<Seen, HarnessError> {
         let (seen, is_wrong) = self.clock_error(node).await;
-        let clocks = self
-            .ground
-            .clocks
-            .as_ref()
-            .ok_or_else(|| unprepared("clocks"))?;
+        let clocks = prepared(self.ground.clocks.as_ref(), "clocks")?;
         clocks.mend(node)?;
         let (after, _) = self.clock_error(node).await;
         Ok((format!("before: {seen}; now: {after}"), Some(is_wrong)))
@@ -362,11 +354,7 @@ impl<'run> RealNemesis<'run> {
         self.remember(node, Action::FreeDisk, refused.unwrap_or(0.0) as u64);
         // A full disk may stop the storage for good, and only a start helps then.
         self.sick.insert(node.to_owned());
-        let disks = self
-            .ground
-            .disks
-            .as_ref()
-            .ok_or_else(|| unprepared("disks"))?;
+        let disks = prepared(self.ground.disks.as_ref(), "disks")?;
         let filled = disks.fill(node)?;
         Ok((
             format!("{filled} bytes of ballast took all that was free"),
@@ -381,11 +369,7 @@ impl<'run> RealNemesis<'run> {
         let before = self.recall(node, Action::FreeDisk);
         let refused = (refused.unwrap_or(0.0) as u64).saturating_sub(before);
         let is_stopped = self.is_storage_stopped(node).await;
-        let disks = self
-            .ground
-            .disks
-            .as_ref()
-            .ok_or_else(|| unprepared("disks"))?;
+        let disks = prepared(self.ground.disks.as_ref(), "disks")?;
         disks.free(node)?;
         self.sick.remove(node);
         let is_down = self.cluster.server(node)?.pid().is_none();
@@ -399,11 +383,7 @@ impl<'run> RealNemesis<'run> {
     }
 
     fn fail_sync(&mut self, node: &str) -> Result<Seen, HarnessError> {
-        let points = self
-            .ground
-            .fail_points
-            .as_ref()
-            .ok_or_else(|| unprepared("fail points"))?;
+        let points = prepared(self.ground.fail_points.as_ref(), "fail points")?;
         let Some(process) = self.cluster.server(node)?.pid() else {
             return Ok(("it does not run".to_owned(), None));
         };
@@ -456,12 +436,8 @@ impl<'run> RealNemesis<'run> {
     // Shares of the machine.
 
     fn starve(&mut self, action: Action, node: &str, amount: i64) -> Result<Seen, HarnessError> {
-        let groups = self
-            .ground
-            .groups
-            .as_ref()
-            .ok_or_else(|| unprepared("control groups"))?;
-        let count = groups.throttled(node)? + groups.refused(node)?;
+        let groups = prepared(self.ground.groups.as_ref(), "control groups")?;
+        let count = groups.missed(node)?;
         let seen = if action == Action::StarveCpu {
             groups.limit_cpu(node, Some(amount))?;
             format!("{amount} thousandths of a processor")
@@ -476,12 +452,8 @@ impl<'run> RealNemesis<'run> {
     }
 
     fn feed(&mut self, node: &str) -> Result<Seen, HarnessError> {
-        let groups = self
-            .ground
-            .groups
-            .as_ref()
-            .ok_or_else(|| unprepared("control groups"))?;
-        let count = groups.throttled(node)? + groups.refused(node)?;
+        let groups = prepared(self.ground.groups.as_ref(), "control groups")?;
+        let count = groups.missed(node)?;
         groups.limit_cpu(node, None)?;
         groups.limit_memory(node, None)?;
         let count = count.saturating_sub(self.recall(node, Action::Feed));
@@ -584,11 +556,7 @@ impl<'run> RealNemesis<'run> {
     }
 
     fn host(&self, node: &str) -> Result<Host, HarnessError> {
-        let hosts = self
-            .ground
-            .hosts
-            .as_ref()
-            .ok_or_else(|| unprepared("hosts"))?;
+        let hosts = prepared(self.ground.hosts.as_ref(), "hosts")?;
         hosts.of(node).cloned()
     }
 
@@ -622,11 +590,12 @@ fn receivers(step: &Step) -> BTreeSet<&str> {
     step.links.iter().map(|(_, to)| to.as_str()).collect()
 }
 
-fn unprepared(what: &str) -> HarnessError {
-    HarnessError::Lacking {
+/// A part of the ground that these faults need.
+fn prepared<'a, T>(part: Option<&'a T>, what: &str) -> Result<&'a T, HarnessError> {
+    part.ok_or_else(|| HarnessError::Lacking {
         what: what.to_owned(),
         why: "the run was not prepared for them; this is an error of the harness".to_owned(),
-    }
+    })
 }
 
 /// Reads Prometheus' text format.

@@ -119,8 +119,13 @@ impl Groups {
         }
     }
 
+    /// How often it had to do without.
+    pub(super) fn missed(&self, node: &str) -> Result<u64, HarnessError> {
+        Ok(self.throttled(node)? + self.refused(node)?)
+    }
+
     /// How many periods it had to wait in.
-    pub(super) fn throttled(&self, node: &str) -> Result<u64, HarnessError> {
+    fn throttled(&self, node: &str) -> Result<u64, HarnessError> {
         let text = read(&self.cpu(node)?.join("cpu.stat"))?;
         Ok(field(&text, "nr_throttled"))
     }
@@ -152,7 +157,7 @@ impl Groups {
     }
 
     /// How often it wanted more memory than it may have.
-    pub(super) fn refused(&self, node: &str) -> Result<u64, HarnessError> {
+    fn refused(&self, node: &str) -> Result<u64, HarnessError> {
         let folder = self.memory(node)?;
         match &self.roots {
             Roots::First { .. } => {

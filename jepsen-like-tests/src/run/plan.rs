@@ -33,11 +33,10 @@ impl RunPlan {
     /// The command that repeats the run.
     #[must_use]
     pub fn command(&self) -> String {
-        let faults: Vec<&str> = self.faults.iter().map(|fault| fault.as_str()).collect();
         format!(
             "souk-jepsen run --real --workload {} --fault {} --seed {} --time {} --nodes {} --engine {}{} --out {}-again",
             self.workloads.join(","),
-            faults.join(","),
+            Fault::names(&self.faults),
             self.seed,
             self.time.as_secs_f64(),
             self.nodes,

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::cluster::SimCluster;
 use super::machine::State;
 use super::trace::mix;
-use crate::fault::{Action, Link, Schedule, Step};
+use crate::fault::{Action, Link, Schedule, Step, all_links};
 use crate::history::Recorder;
 
 /// See the module.
@@ -57,10 +57,10 @@ impl SimNemesis {
     pub(super) fn heal(&mut self, cluster: &mut SimCluster) {
         self.tearing.clear();
         let names = cluster.names();
-        let everything = links_of(&names);
+        let everything = all_links(&names);
         cluster.mend(&everything);
         cluster.calm(&everything);
-        self.clear(cluster, &everything);
+        cluster.weather.clear(&everything);
         for name in &names {
             cluster.resume(name);
             let machine = cluster.machine(name);
@@ -212,16 +212,12 @@ impl SimNemesis {
             cluster.weather.worsen(links, lose);
             (format!("{} links", links.len()), None)
         } else {
-            let affected = self.clear(cluster, links);
+            let affected = cluster.weather.clear(links);
             (
                 format!("{affected} packets were affected"),
                 Some(affected > 0),
             )
         }
-    }
-
-    fn clear(&self, cluster: &SimCluster, links: &[Link]) -> u64 {
-        cluster.weather.clear(links)
     }
 
     fn kill(&mut self, cluster: &mut SimCluster, node: &str) -> String {
@@ -275,18 +271,8 @@ impl SimNemesis {
     }
 }
 
-/// All links between nodes, both ways.
-fn links_of(names: &[String]) -> Vec<Link> {
-    let mut links = Vec::new();
-    for a in names {
-        let others = names.iter().filter(|b| *b != a);
-        links.extend(others.map(|b| (a.clone(), b.clone())));
-    }
-    links
-}
-
 fn links_around(cluster: &SimCluster, node: &str) -> Vec<Link> {
-    let mut links = links_of(&cluster.names());
+    let mut links = all_links(&cluster.names());
     links.retain(|(a, b)| a == node || b == node);
     links
 }

@@ -52,11 +52,10 @@ impl SimPlan {
     /// The command that repeats the run into a new folder.
     #[must_use]
     pub fn command(&self) -> String {
-        let faults: Vec<&str> = self.faults.iter().map(|fault| fault.as_str()).collect();
         format!(
             "souk-jepsen run --sim --workload {} --fault {} --seed {} --time {} --nodes {} --clients {} --pace {}",
             self.workload,
-            faults.join(","),
+            Fault::names(&self.faults),
             self.seed,
             self.time.as_secs_f64(),
             self.nodes,

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use souk_jepsen_like_tests::fault::Fault;
 use souk_jepsen_like_tests::mutants::{MUTANTS, Mutant, named};
 use souk_jepsen_like_tests::sim::SimPlan;
 
@@ -142,7 +143,6 @@ fn table(chosen: &[Mutant], all: &[Hunted]) -> String {
             "caught by seed",
         ]);
     for (mutant, hunted) in chosen.iter().zip(all) {
-        let faults: Vec<&str> = mutant.faults.iter().map(|fault| fault.as_str()).collect();
         let seed = match hunted.caught_by {
             Some(seed) => seed.to_string(),
             None => "NOT CAUGHT".to_owned(),
@@ -151,7 +151,7 @@ fn table(chosen: &[Mutant], all: &[Hunted]) -> String {
             mutant.name.to_owned(),
             mutant.breaks.to_owned(),
             mutant.workload.to_owned(),
-            faults.join(","),
+            Fault::names(mutant.faults),
             seed,
         ]);
     }
