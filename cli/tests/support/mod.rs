@@ -8,11 +8,15 @@
 )]
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+#[path = "../../../kv-node/tests/support/ports.rs"]
+mod ports;
+
+use ports::free_ports;
 
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -88,16 +92,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// For so many nodes. Ports are found by asking for free ones; held together, so that no two are equal.
+    /// For so many nodes.
     pub fn new(nodes_count: usize) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let held: Vec<TcpListener> = (0..nodes_count * 2 + 2)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let ports: Vec<u16> = held
-            .iter()
-            .map(|listener| listener.local_addr().unwrap().port())
-            .collect();
+        let ports = free_ports(nodes_count * 2 + 2);
         let (grpc, http) = (
             ports[..nodes_count].to_vec(),
             ports[nodes_count..nodes_count * 2].to_vec(),

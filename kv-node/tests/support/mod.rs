@@ -1,14 +1,16 @@
 //! A cluster of real nodes inside the test process: real sockets, real engines, real client library.
 
 pub(crate) mod cables;
+mod ports;
 
-use std::{net::TcpListener, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use souk_kv_client::{BucketConfig, BucketMode, Client, ClientOptions};
 use souk_kv_node::{Environment, Node, NodeOptions, config::ClusterFile};
 use tempfile::TempDir;
 
 use cables::Cable;
+use ports::free_ports;
 
 /// Nodes `n1`, `n2`, … and their directories.
 pub(crate) struct TestCluster {
@@ -197,17 +199,14 @@ fn parse(text: &str, repair: &str) -> ClusterFile {
 
 fn text(count: usize, partitions: u32) -> String {
     let mut text = format!("[cluster]\nid = \"souk-test\"\npartitions_count = {partitions}\n");
-    let ports: Vec<TcpListener> = (0..count * 2)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-        .collect();
-    let port = |index: usize| ports[index].local_addr().expect("it is bound").port();
+    let ports = free_ports(count * 2);
     for index in 0..count {
         text.push_str(&format!(
             "[[node]]\nname = \"n{}\"\nzone = \"z{}\"\ngrpc = \"127.0.0.1:{}\"\nhttp = \"127.0.0.1:{}\"\n",
             index + 1,
             index + 1,
-            port(index * 2),
-            port(index * 2 + 1),
+            ports[index * 2],
+            ports[index * 2 + 1],
         ));
     }
     text.push_str("[failure_detection]\nheartbeat_ms = 50\nacceptable_pause_ms = 1000\n");
