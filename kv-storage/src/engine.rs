@@ -124,7 +124,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Which one this is.
     fn kind(&self) -> EngineKind;
 
-    /// The stored bytes of a key.
+    /// The stored bytes of a key. Whoever finds one change of a batch finds all of it from then on.
     ///
     /// # Errors
     /// [`EngineError`] if the engine cannot read.

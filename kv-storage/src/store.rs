@@ -102,7 +102,7 @@ impl Store {
             .store(is_whole, Ordering::Release);
     }
 
-    /// The value of a key.
+    /// The value of a key. A batch becomes readable as a whole.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] if it fails its checksum, [`StorageError::Read`] if the engine

@@ -1,6 +1,12 @@
 //! One suite for every engine: whatever holds the bytes, the store keeps the same promises.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -312,6 +318,44 @@ async fn many_writers_are_each_answered_after_their_write(ground: Ground) {
     store.close().await.expect("close");
 }
 
+/// An acceptor's reader believes that a row it finds beside a header belongs to it.
+async fn a_batch_becomes_readable_as_a_whole(ground: Ground) {
+    let store = ground.open();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let looking = std::thread::spawn({
+        let (store, is_over) = (store.clone(), Arc::clone(&is_over));
+        move || {
+            let number = |key: &[u8]| {
+                let value = store.get(Keyspace::Records, key).expect("get");
+                value.map_or(0, |value| value[0])
+            };
+            let mut changes_seen = 0;
+            let mut newest = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let first = number(b"first");
+                let last = number(b"last");
+                assert!(last >= first, "change {first} without its end: {last}");
+                changes_seen += u32::from(first > newest);
+                newest = first;
+            }
+            changes_seen
+        }
+    });
+    for n in 1..=50_u8 {
+        let mut batch = WriteBatch::new();
+        batch.put(Keyspace::Records, "first", vec![n]);
+        for row in 0..1_000_u32 {
+            batch.put(Keyspace::Records, format!("head {row}"), vec![n]);
+        }
+        batch.put(Keyspace::Records, "last", vec![n]);
+        store.commit(batch).await.expect("commit");
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let changes_seen = looking.join().expect("no torn batch");
+    assert!(changes_seen > 1, "{changes_seen} changes were seen at all");
+    store.close().await.expect("close");
+}
+
 async fn interval_writes_are_there_after_an_orderly_close(ground: Ground) {
     let store = ground.open();
     let interval = Durability::Interval(std::time::Duration::from_millis(5));
@@ -485,6 +529,7 @@ macro_rules! suite {
             a_store_that_just_ends_is_unclean,
             nobody_vouching_makes_an_orderly_close_unclean,
             many_writers_are_each_answered_after_their_write,
+            a_batch_becomes_readable_as_a_whole,
             interval_writes_are_there_after_an_orderly_close,
             what_no_engine_could_store_is_refused_at_the_door,
             a_full_queue_refuses_at_once,

@@ -2,12 +2,13 @@
 //!
 //! Place: an [`Engine`]; driven by one writer.
 //! Invariants: a batch goes to the journal, is synced (`fdatasync`, once), and only then becomes
-//! readable; that order is fjall's own, so reads need no help from us.
+//! readable; that order is fjall's own. It becomes readable row by row, though: reads take a snapshot, which
+//! shows no batch before the whole of it.
 //! Traps: 1. two changes of one key in one batch get one sequence number, hence the merged,
 //! unique list. 2. a journal that is damaged in the middle is cut off there in silence; we read
 //! it first (`super::fjall_journal`), and the lists of tables, whose checksums fjall does not compare
-//! (`super::fjall_manifest`). 3. `Keyspace::range` shows the newest state of each row;
-//! scans take a snapshot instead.
+//! (`super::fjall_manifest`). 3. `Keyspace::get` and `Keyspace::range` show the newest state of each row, be the
+//! batch that it belongs to applied to its end or not.
 //! Not here: group commit (`crate::writer`); fjall has none.
 
 use std::path::Path;
@@ -72,7 +73,12 @@ impl Engine for FjallEngine {
     }
 
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let value = self.tree(keyspace).get(key).map_err(engine_error)?;
+        let tree = self.tree(keyspace);
+        let value = self
+            .database
+            .snapshot()
+            .get(tree, key)
+            .map_err(engine_error)?;
         // Copied: a value may be a view into a whole block, which it would keep in memory.
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
