@@ -18,12 +18,12 @@
 //! };
 //! let mut record = Record::default();
 //! let first = Dot { actor, counter: 1 };
-//! record.put(MergeMode::Siblings, &CausalContext::default(), first, Mint::Vector, write(1, "tea"), 1_000)?;
-//! let read = record.context().clone();
+//! record.put(MergeMode::Siblings, &Observed::default(), first, Mint::Vector, write(1, "tea"), 1_000)?;
+//! let read = Observed::whole(&record);
 //!
 //! // Two clients wrote at the same time; only the one that passed its context replaced the tea.
 //! let blind = Dot { actor, counter: 2 };
-//! record.put(MergeMode::Siblings, &CausalContext::default(), blind, Mint::Vector, write(2, "salt"), 1_001)?;
+//! record.put(MergeMode::Siblings, &Observed::default(), blind, Mint::Vector, write(2, "salt"), 1_001)?;
 //! let aware = Dot { actor, counter: 3 };
 //! record.put(MergeMode::Siblings, &read, aware, Mint::Vector, write(3, "mint"), 1_002)?;
 //! assert_eq!(record.siblings().len(), 2);
@@ -35,7 +35,7 @@
 //! Source: Preguiça et al., Dotted Version Vectors (2010); Almeida et al., Scalable and Accurate Causality
 //! Tracking for Eventually Consistent Stores (2014); Bieniusa et al., An Optimized Conflict-free Replicated
 //! Set (2012) for the survival rule; Kulkarni et al., Logical Physical Clocks (2014) for [`Stamp`].
-//! Shape: [`Dot`] and [`CausalContext`] name writes, [`Record`] holds what is stored under one key,
+//! Shape: [`Dot`] and [`CausalContext`] name writes, [`Observed`] is what a client has seen of them, [`Record`] holds what is stored under one key,
 //! [`CounterLease`] hands out counters that never repeat.
 //! Invariants: 1. a dot names one write, ever. 2. merging is commutative, associative and idempotent.
 //! 3. a sibling vanishes only because a write that had seen it took its place, or because another sibling
@@ -48,6 +48,7 @@ mod context;
 mod dot;
 mod lease;
 mod memory;
+mod observed;
 mod record;
 mod request;
 mod sibling;
@@ -58,6 +59,7 @@ pub use context::CausalContext;
 pub use dot::{ActorId, Dot};
 pub use lease::{COUNTER_BLOCK_DEFAULT, CounterLease, NeedLease};
 pub use memory::{REMEMBERED_REQUESTS_MAX, Remembered, RequestMemory};
+pub use observed::Observed;
 pub use record::{MergeMode, Mint, NewWrite, PutEffect, PutError, Record, RecordError};
 pub use request::RequestId;
 pub use sibling::{Sibling, Value};

@@ -18,7 +18,9 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher24;
 use smallvec::SmallVec;
 
-use super::{CausalContext, Dot, Remembered, RequestId, RequestMemory, Sibling, Stamp, Value};
+use super::{
+    CausalContext, Dot, Observed, Remembered, RequestId, RequestMemory, Sibling, Stamp, Value,
+};
 
 /// Hash keys of [`Record::causal_hash`], "souk causal hash" in ASCII. Fixed for ever: every node has to agree.
 const CAUSAL_HASH_KEYS: (u64, u64) = (0x736f_756b_2063_6175, 0x7361_6c20_6861_7368);
@@ -194,7 +196,7 @@ impl Record {
     }
 
     /// The dot under which a request was stored before, whether its value is still here or superseded.
-    /// Answer its replay with [`Record::answer_context`] of that dot.
+    /// Answer its replay with [`Observed::with_own_write`] of that dot.
     #[must_use]
     pub fn has_request(&self, request: &RequestId) -> Option<Dot> {
         if !request.is_remembered() {
@@ -218,14 +220,15 @@ impl Record {
     /// Adds a write that has seen `observed`, under the fresh name `dot`, at `now_ms` (milliseconds since 1970).
     ///
     /// Call it under the key's guard, with a counter leased durably. The siblings that `observed` covers go,
-    /// and their requests are remembered with `now_ms`. In [`MergeMode::LastWriterWins`] all earlier ones go.
+    /// and their requests are remembered with `now_ms`; so are the requests it names of writes that are not here, for
+    /// another run of them may still arrive. In [`MergeMode::LastWriterWins`] all earlier ones go.
     ///
     /// # Errors
     /// [`PutError`] when the name or the date cannot be right. A replay is no error, see [`PutEffect::Replayed`].
     pub fn put(
         &mut self,
         mode: MergeMode,
-        observed: &CausalContext,
+        observed: &Observed,
         dot: Dot,
         mint: Mint,
         write: NewWrite,
@@ -234,18 +237,18 @@ impl Record {
         if let Some(dot) = self.has_request(&write.request) {
             return Ok(PutEffect::Replayed { dot });
         }
-        if self.context.contains(dot) || observed.contains(dot) || dot.counter == 0 {
+        if self.context.contains(dot) || observed.context().contains(dot) || dot.counter == 0 {
             return Err(PutError::DotSeen { dot });
         }
         if mode == MergeMode::LastWriterWins
-            && let Some(newest) = self.stamp_floor(observed)
+            && let Some(newest) = self.stamp_floor(observed.context())
             && write.stamp <= newest
         {
             let stamp = write.stamp;
             return Err(PutError::StampBehind { stamp, newest });
         }
         let superseded = self.take_superseded(mode, observed, now_ms);
-        self.context.merge(observed);
+        self.context.merge(observed.context());
         match mint {
             Mint::Vector => self.context.insert_with_predecessors(dot),
             Mint::Loose => self.context.insert(dot),
@@ -259,28 +262,6 @@ impl Record {
             value: write.value,
         });
         Ok(PutEffect::Written { superseded })
-    }
-
-    /// The context to answer a put with, so that the client's next write replaces this one without a read between.
-    ///
-    /// When the client has been shown every sibling here, that is the record's own context, which is short.
-    /// Otherwise it is only what the client had seen, and its dot: covering an unread sibling would let the next
-    /// write destroy it. Covering dots that merely seem replaced is no way out either, for one of them may be the
-    /// second name of a request that was run twice, and is still unread under its first.
-    #[must_use]
-    pub fn answer_context(&self, observed: &CausalContext, dot: Dot) -> CausalContext {
-        let mut answer = observed.clone();
-        answer.insert(dot);
-        if self
-            .siblings
-            .iter()
-            .all(|sibling| answer.contains(sibling.dot))
-        {
-            answer.merge(&self.context);
-        } else {
-            answer.observe_stamp(self.context.newest_stamp());
-        }
-        answer
     }
 
     /// Takes in what another replica of the same key holds. True when anything stored here changed.
@@ -371,14 +352,14 @@ impl Record {
         mint: Mint,
         now_ms: u64,
     ) -> Result<PutEffect, PutError> {
-        let observed = self.context.clone();
+        let observed = Observed::whole(self);
         let nobody = RequestId {
             client: [0; 16],
             sequence: 0,
         };
         let write = NewWrite {
             request: nobody,
-            stamp: Stamp::next(0, self.stamp_floor(&observed)),
+            stamp: Stamp::next(0, self.stamp_floor(&self.context)),
             expires_unix_ms: None,
             value: None,
         };
@@ -405,14 +386,17 @@ impl Record {
     fn take_superseded(
         &mut self,
         mode: MergeMode,
-        observed: &CausalContext,
+        observed: &Observed,
         now_ms: u64,
     ) -> Vec<Sibling> {
-        let (gone, kept): (Vec<Sibling>, Vec<Sibling>) =
-            self.siblings.drain(..).partition(|sibling| {
-                mode == MergeMode::LastWriterWins || observed.contains(sibling.dot)
-            });
+        let (gone, kept): (Vec<Sibling>, Vec<Sibling>) = self
+            .siblings
+            .drain(..)
+            .partition(|sibling| mode == MergeMode::LastWriterWins || observed.covers(sibling));
         self.siblings.extend(kept);
+        for entry in observed.superseded_at(now_ms) {
+            self.superseded.remember(entry);
+        }
         for sibling in &gone {
             self.superseded.remember(Remembered {
                 request: sibling.request,

@@ -8,8 +8,7 @@ use souk_ring::NodeId;
 
 use super::{GetAction, GetActions, GetAnswer, GetCoordinator, GetRequest};
 use crate::causality::{
-    ActorId, CausalContext, ContentType, Dot, MergeMode, Mint, NewWrite, Record, RequestId, Stamp,
-    Value,
+    ActorId, ContentType, Dot, MergeMode, Mint, NewWrite, Observed, Record, RequestId, Stamp, Value,
 };
 use crate::membership::Health;
 
@@ -32,7 +31,7 @@ fn record(versions: u64) -> Record {
             actor: ActorId::from_bytes([7; 16]),
             counter,
         };
-        let nothing = CausalContext::new();
+        let nothing = Observed::default();
         record
             .put(MODE, &nothing, dot, Mint::Vector, write, counter)
             .expect("fresh dots");

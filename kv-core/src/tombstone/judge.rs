@@ -83,8 +83,7 @@ pub fn judge(record: &Record, ripeness: Ripeness, now_ms: u64) -> Judgement {
 mod tests {
     use super::*;
     use crate::causality::{
-        ActorId, CausalContext, ContentType, Dot, MergeMode, Mint, NewWrite, RequestId, Stamp,
-        Value,
+        ActorId, ContentType, Dot, MergeMode, Mint, NewWrite, Observed, RequestId, Stamp, Value,
     };
 
     const RIPENESS: Ripeness = Ripeness {
@@ -93,13 +92,13 @@ mod tests {
     };
 
     fn put(record: &mut Record, counter: u64, at_ms: u64, value: Option<Option<u64>>, mint: Mint) {
-        let observed = record.context().clone();
+        let observed = Observed::whole(record);
         put_seeing(record, &observed, counter, at_ms, value, mint);
     }
 
     fn put_seeing(
         record: &mut Record,
-        observed: &CausalContext,
+        observed: &Observed,
         counter: u64,
         at_ms: u64,
         value: Option<Option<u64>>,
@@ -142,7 +141,7 @@ mod tests {
     fn a_request_superseded_late_ripens_from_then_on() {
         let mut record = Record::default();
         put(&mut record, 1, 1_000, Some(None), Mint::Vector);
-        let observed = record.context().clone();
+        let observed = Observed::whole(&record);
         // The delete is dated by a clock that is far behind.
         put_seeing(&mut record, &observed, 2, 500, None, Mint::Vector);
         check(&record, 599, Judgement::Ripening);
@@ -172,7 +171,7 @@ mod tests {
     fn one_wanted_value_keeps_the_rest() {
         let mut record = Record::default();
         put(&mut record, 1, 1_000, Some(Some(2_000)), Mint::Vector);
-        let blind = CausalContext::new();
+        let blind = Observed::default();
         put_seeing(&mut record, &blind, 2, 1_000, Some(None), Mint::Vector);
         put_seeing(&mut record, &blind, 3, 1_000, None, Mint::Vector);
         check(&record, 9_999, Judgement::Wanted);

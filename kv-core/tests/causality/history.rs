@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use proptest::prelude::*;
 use souk_kv_core::causality::{
-    ActorId, CausalContext, ContentType, Dot, MergeMode, Mint, NewWrite, PutEffect, Record,
-    RequestId, Stamp, Value,
+    ActorId, ContentType, Dot, MergeMode, Mint, NewWrite, Observed, PutEffect, Record, RequestId,
+    Stamp, Value,
 };
 
 pub(crate) const REPLICAS: usize = 3;
@@ -59,11 +59,22 @@ struct Replica {
 
 #[derive(Clone, Debug, Default)]
 struct Client {
-    context: CausalContext,
+    observed: Observed,
     /// The numbers of the writes whose siblings it was shown.
     shown: BTreeSet<u64>,
-    /// Its last request, with the context it carried.
-    last: Option<(u64, CausalContext)>,
+    /// Its last request, with what it had seen then.
+    last: Option<(u64, Observed)>,
+}
+
+impl Client {
+    /// Keeps the newest answer, or both where neither has seen all of the other.
+    fn learn(&mut self, answer: Observed) {
+        if answer.context().dominates(self.observed.context()) {
+            self.observed = answer;
+        } else {
+            self.observed.merge(&answer);
+        }
+    }
 }
 
 /// The truth about one write.
@@ -166,7 +177,7 @@ impl World {
             Step::Read { client, replica } => {
                 let record = &self.replicas[replica].record;
                 let client = &mut self.clients[client];
-                client.context.merge(record.context());
+                client.learn(Observed::whole(record));
                 let numbers = record
                     .siblings()
                     .iter()
@@ -212,7 +223,7 @@ impl World {
     fn begin(&mut self, client: usize, delete: bool) -> u64 {
         let number = self.writes.len() as u64 + 1;
         let client = &mut self.clients[client];
-        client.last = Some((number, client.context.clone()));
+        client.last = Some((number, client.observed.clone()));
         let shown = client.shown.clone();
         self.writes.push(Truth {
             number,
@@ -234,7 +245,7 @@ impl World {
             .clone()
             .expect("a request was begun");
         let truth = &mut self.writes[number as usize - 1];
-        let floor = coordinator.record.stamp_floor(&observed);
+        let floor = coordinator.record.stamp_floor(observed.context());
         let write = new_write(number, Stamp::next(self.now_ms, floor), truth.delete);
         coordinator.counter += 1;
         let dot = Dot {
@@ -250,16 +261,17 @@ impl World {
             PutEffect::Replayed { dot } => (dot, true),
         };
         truth.runs += u32::from(!is_replay);
-        let answer = coordinator.record.answer_context(&observed, dot);
-        assert!(answer.dominates(&observed) && answer.contains(dot));
-        assert!(is_replay || coordinator.record.context().dominates(&answer));
+        let answer = observed.with_own_write(&coordinator.record, request(number), dot);
+        let seen = answer.context();
+        assert!(seen.dominates(observed.context()) && seen.contains(dot));
+        assert!(is_replay || coordinator.record.context().dominates(seen));
         if replica.is_none() {
             self.hints.push(std::mem::take(&mut coordinator.record));
         } else {
             self.snapshots.push(coordinator.record.clone());
         }
         let client = &mut self.clients[client];
-        client.context.merge(&answer);
+        client.learn(answer);
         client.shown.insert(number);
     }
 

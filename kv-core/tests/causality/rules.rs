@@ -14,7 +14,7 @@
 use std::num::NonZeroU32;
 
 use souk_kv_core::causality::{
-    ActorId, CausalContext, CounterLease, Dot, MergeMode, Mint, Record, RequestMemory,
+    ActorId, CounterLease, Dot, MergeMode, Mint, Observed, Record, RequestMemory,
 };
 
 use crate::history::{actor, held, merged, new_write};
@@ -69,7 +69,7 @@ fn write(record: &mut Record, actor: ActorId, counter: u64, mint: Mint, number: 
     record
         .put(
             MODE,
-            &CausalContext::new(),
+            &Observed::default(),
             dot,
             mint,
             new_write(number, stamp, false),
@@ -154,7 +154,7 @@ fn seen_by_a_client(rule: Rule) -> Record {
     let stamp = souk_kv_core::causality::Stamp::next(2, None);
     lost.put(
         MODE,
-        other.context(),
+        &Observed::whole(&other),
         dot,
         Mint::Vector,
         new_write(2, stamp, false),

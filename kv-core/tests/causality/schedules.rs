@@ -1,10 +1,8 @@
 //! Accidents that others had, replayed: first shown to hurt, then shown to be avoided by the rule against them.
 
-use souk_kv_core::causality::{
-    ActorId, CausalContext, Dot, MergeMode, Mint, PutError, Record, Stamp,
-};
+use souk_kv_core::causality::{ActorId, Dot, MergeMode, Mint, Observed, PutError, Record, Stamp};
 
-use crate::history::{actor, held, merged, new_write};
+use crate::history::{actor, held, merged, new_write, request};
 
 const MODE: MergeMode = MergeMode::Siblings;
 
@@ -13,7 +11,7 @@ fn write(record: &mut Record, actor: ActorId, counter: u64, mint: Mint, number: 
     let dot = Dot { actor, counter };
     let write = new_write(number, Stamp::next(number, None), false);
     record
-        .put(MODE, &CausalContext::new(), dot, mint, write, number)
+        .put(MODE, &Observed::default(), dot, mint, write, number)
         .expect("nothing here knows the dot");
 }
 
@@ -93,10 +91,10 @@ fn a_dot_seen_before_it_is_minted_is_refused() {
     };
     let next = || new_write(2, Stamp::next(2, None), false);
     let mut local = Record::default();
-    let refused = local.put(MODE, peer.context(), dot, Mint::Vector, next(), 2);
+    let refused = local.put(MODE, &Observed::whole(&peer), dot, Mint::Vector, next(), 2);
     assert_eq!(refused, Err(PutError::DotSeen { dot }));
     assert_eq!(local, Record::default(), "a refusal changes nothing");
-    let refused = peer.put(MODE, &CausalContext::new(), dot, Mint::Loose, next(), 2);
+    let refused = peer.put(MODE, &Observed::default(), dot, Mint::Loose, next(), 2);
     assert_eq!(refused, Err(PutError::DotSeen { dot }));
 }
 
@@ -115,7 +113,7 @@ fn the_second_name_of_an_unread_request_is_not_called_seen() {
         actor: actor(3),
         counter: 2,
     };
-    let answer = replica.answer_context(&CausalContext::new(), dot);
+    let answer = Observed::default().with_own_write(&replica, request(2), dot);
     let dot = Dot {
         actor: actor(2),
         counter: 1,
@@ -159,7 +157,7 @@ fn a_missing_number_between_loose_dots_is_never_assumed() {
 fn a_re_created_key_is_not_killed_by_its_old_tombstone() {
     let mut replica = Record::default();
     write(&mut replica, actor(1), 1, Mint::Vector, 1);
-    let read = replica.context().clone();
+    let read = Observed::whole(&replica);
     let dot = Dot {
         actor: actor(1),
         counter: 2,
@@ -172,7 +170,7 @@ fn a_re_created_key_is_not_killed_by_its_old_tombstone() {
     let tombstone = replica.clone();
 
     // A read of the deleted key returned its context, and the new value dominates the tombstone.
-    let read = replica.context().clone();
+    let read = Observed::whole(&replica);
     let dot = Dot {
         actor: actor(1),
         counter: 3,
@@ -194,18 +192,11 @@ fn a_slow_clock_does_not_undo_what_its_client_had_read() {
         counter: 1,
     };
     let ahead = new_write(1, Stamp::next(90_000, None), false);
-    fast.put(
-        mode,
-        &CausalContext::new(),
-        dot,
-        Mint::Vector,
-        ahead,
-        90_000,
-    )
-    .expect("a fresh dot");
+    fast.put(mode, &Observed::default(), dot, Mint::Vector, ahead, 90_000)
+        .expect("a fresh dot");
 
     // A fallback without the record, whose clock is behind: the client's context alone lifts the stamp.
-    let observed = fast.context().clone();
+    let observed = Observed::whole(&fast);
     let mut slow = Record::default();
     let dot = Dot {
         actor: actor(2),
@@ -217,8 +208,44 @@ fn a_slow_clock_does_not_undo_what_its_client_had_read() {
         matches!(refused, Err(PutError::StampBehind { .. })),
         "{refused:?}"
     );
-    let lifted = new_write(2, Stamp::next(10_000, slow.stamp_floor(&observed)), false);
+    let lifted = new_write(
+        2,
+        Stamp::next(10_000, slow.stamp_floor(observed.context())),
+        false,
+    );
     slow.put(mode, &observed, dot, Mint::Loose, lifted, 10_000)
         .expect("a later stamp");
     check_held(&merged(&fast, &slow, mode), &[2]);
+}
+
+/// Request 1 runs at a replica that answers, and late at another. The client replaces it there, where only the late
+/// run is known; `known` is how much of the answer its context carries.
+fn replaced_under_another_name(known: impl Fn(Observed) -> Observed) -> Record {
+    let (mut answering, mut late) = (Record::default(), Record::default());
+    write(&mut answering, actor(1), 1, Mint::Vector, 1);
+    write(&mut late, actor(2), 1, Mint::Vector, 1);
+    let dot = Dot {
+        actor: actor(1),
+        counter: 1,
+    };
+    let seen = known(Observed::default().with_own_write(&answering, request(1), dot));
+    let dot = Dot {
+        actor: actor(2),
+        counter: 2,
+    };
+    let next = new_write(2, Stamp::next(2, None), false);
+    late.put(MODE, &seen, dot, Mint::Vector, next, 2)
+        .expect("a fresh dot");
+    merged(&answering, &late, MODE)
+}
+
+#[test]
+fn a_context_of_dots_alone_leaves_the_second_run_of_what_it_replaces() {
+    let dots_alone = |seen: Observed| Observed::from(seen.context().clone());
+    check_held(&replaced_under_another_name(dots_alone), &[1, 2]);
+}
+
+#[test]
+fn a_context_that_names_requests_replaces_every_run() {
+    check_held(&replaced_under_another_name(|seen| seen), &[2]);
 }

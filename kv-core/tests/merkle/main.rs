@@ -7,7 +7,7 @@ mod world;
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use souk_kv_core::{
-    causality::CausalContext,
+    causality::Observed,
     merkle::{ExchangeStep, KeyHash, SuspectSide},
 };
 use world::{Cost, Replica, differing, exchange, key};
@@ -50,8 +50,8 @@ fn pair(changes: &[Change]) -> Vec<Replica> {
                 let key = key(number);
                 let held = world[at].records.get(&key);
                 let observed = match held {
-                    Some(record) if !blind => record.context().clone(),
-                    _ => CausalContext::default(),
+                    Some(record) if !blind => Observed::whole(record),
+                    _ => Observed::default(),
                 };
                 world[at].write(&key, &observed, delete);
             }
@@ -113,8 +113,8 @@ proptest! {
 fn what_replicas_remember_beside_causal_state_moves_nothing() {
     let mut world = vec![Replica::new(1), Replica::new(2)];
     let key = key(1);
-    world[0].write(&key, &CausalContext::default(), false);
-    let seen = world[0].records[&key].context().clone();
+    world[0].write(&key, &Observed::default(), false);
+    let seen = Observed::whole(&world[0].records[&key]);
     world[0].write(&key, &seen, false);
     let record = world[0].records[&key].clone();
     world[1].merge(&key, &record);
@@ -129,7 +129,7 @@ fn what_replicas_remember_beside_causal_state_moves_nothing() {
 fn a_write_that_arrives_during_the_pause_is_not_repaired() {
     let mut world = vec![Replica::new(1), Replica::new(2)];
     let key = key(7);
-    world[0].write(&key, &CausalContext::default(), false);
+    world[0].write(&key, &Observed::default(), false);
     let cost = exchange(&mut world, 0, 1, |world, step| {
         if *step == ExchangeStep::Pause {
             let record = world[0].records[&key].clone();
@@ -144,7 +144,7 @@ fn a_write_that_arrives_during_the_pause_is_not_repaired() {
 fn an_empty_replica_gets_everything() {
     let mut world = vec![Replica::new(1), Replica::new(2)];
     for number in 0..500 {
-        world[0].write(&key(number), &CausalContext::default(), number % 7 == 0);
+        world[0].write(&key(number), &Observed::default(), number % 7 == 0);
     }
     let cost = undisturbed(&mut world, 1, 0);
     assert_eq!(cost.moved.len(), 500);
@@ -161,8 +161,8 @@ fn run(seed: u64) {
             for _ in 0..chance.random_range(0..3) {
                 let (at, key) = (chance.random_range(0..5), key(chance.random_range(0..60)));
                 let observed = match world[at].records.get(&key) {
-                    Some(record) if chance.random_bool(0.7) => record.context().clone(),
-                    _ => CausalContext::default(),
+                    Some(record) if chance.random_bool(0.7) => Observed::whole(record),
+                    _ => Observed::default(),
                 };
                 world[at].write(&key, &observed, chance.random_bool(0.2));
                 let record = world[at].records[&key].clone();

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use souk_kv_core::{
     causality::{
-        ActorId, CausalContext, ContentType, Dot, MergeMode, Mint, NewWrite, Record, RequestId,
-        Stamp, Value,
+        ActorId, ContentType, Dot, MergeMode, Mint, NewWrite, Observed, Record, RequestId, Stamp,
+        Value,
     },
     merkle::{
         Digest, ExchangeStep, KeyHash, KeyState, LeafIndex, MerkleExchange, MerkleTree, MoveKind,
@@ -58,7 +58,7 @@ impl Replica {
     }
 
     /// A write by a client that had seen `observed`.
-    pub(crate) fn write(&mut self, key: &Bytes, observed: &CausalContext, delete: bool) {
+    pub(crate) fn write(&mut self, key: &Bytes, observed: &Observed, delete: bool) {
         self.counter += 1;
         let mut record = self.records.get(key).cloned().unwrap_or_default();
         let value = Value::new(ContentType::text(), Bytes::from(self.counter.to_string()));
@@ -67,7 +67,7 @@ impl Replica {
                 client: *self.actor.as_bytes(),
                 sequence: self.counter,
             },
-            stamp: Stamp::next(self.counter, record.stamp_floor(observed)),
+            stamp: Stamp::next(self.counter, record.stamp_floor(observed.context())),
             expires_unix_ms: None,
             value: (!delete).then_some(value),
         };

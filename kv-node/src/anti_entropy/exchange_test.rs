@@ -5,8 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use souk_kv_core::{
     causality::{
-        ActorId, CausalContext, Dot, MergeMode, Mint as MintKind, NewWrite, Record, RequestId,
-        Stamp,
+        ActorId, Dot, MergeMode, Mint as MintKind, NewWrite, Observed, Record, RequestId, Stamp,
     },
     tombstone::Generation,
 };
@@ -55,7 +54,7 @@ fn record() -> (Bytes, u64) {
         actor: ActorId::from_bytes([7; 16]),
         counter: 1,
     };
-    let (mode, seen) = (MergeMode::Siblings, CausalContext::new());
+    let (mode, seen) = (MergeMode::Siblings, Observed::default());
     let mut record = Record::default();
     record
         .put(mode, &seen, dot, MintKind::Vector, write, 0)

@@ -2,7 +2,7 @@
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use souk_kv_core::causality::{
-    ActorId, CausalContext, Dot, MergeMode, Mint, NewWrite, RequestId, Stamp,
+    ActorId, Dot, MergeMode, Mint, NewWrite, Observed, RequestId, Stamp,
 };
 use souk_kv_proto::convert::causality::encode_record;
 use souk_kv_storage::{MemoryDisk, StoreOptions};
@@ -132,7 +132,7 @@ fn record(counter: u64) -> Record {
     record
         .put(
             MergeMode::Siblings,
-            &CausalContext::default(),
+            &Observed::default(),
             dot,
             Mint::Vector,
             write,

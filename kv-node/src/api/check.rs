@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use souk_kv_core::causality::{CausalContext, RequestId};
+use souk_kv_core::causality::{Observed, RequestId};
 use souk_kv_proto::{
-    convert::causality::decode_context,
+    convert::causality::decode_observed,
     kv::{self, RequestOptions},
 };
 use tokio::time::Instant;
@@ -78,14 +78,14 @@ pub(super) fn value_size(
     Ok(())
 }
 
-pub(super) fn context(context: &Bytes) -> Result<CausalContext, RequestError> {
+pub(super) fn context(context: &Bytes) -> Result<Observed, RequestError> {
     if context.len() > CONTEXT_BYTES_MAX {
         return Err(invalid(format!(
             "the context has {} bytes, no answer gives one above {CONTEXT_BYTES_MAX}: pass the context of an earlier answer back unchanged",
             context.len()
         )));
     }
-    decode_context(context).map_err(|cause| {
+    decode_observed(context).map_err(|cause| {
         invalid(format!(
             "{cause}: pass the context of an earlier answer back unchanged, or none"
         ))

@@ -8,10 +8,15 @@ use bytes::Bytes;
 use futures::future::join_all;
 use metrics::{counter, histogram};
 use prost::Message;
-use souk_kv_core::{causality::Record, outcome::Outcome, overload::Work, register::Row};
+use souk_kv_core::{
+    causality::{Observed, Record},
+    outcome::Outcome,
+    overload::Work,
+    register::Row,
+};
 use souk_kv_proto::{
     convert::{
-        causality::{encode_context, value_from_wire, value_to_wire},
+        causality::{encode_observed, value_from_wire, value_to_wire},
         layout::layout_to_wire,
         register::cell_to_wire,
     },
@@ -159,7 +164,7 @@ impl Requests {
         });
         Ok(GetResponse {
             values: live_values(&found.record, now_ms),
-            context: encode_context(found.record.context()),
+            context: encode_observed(&Observed::whole(&found.record)),
             version: Bytes::new(),
             explain,
         })
@@ -301,7 +306,7 @@ impl Requests {
             (!values.is_empty()).then(|| ScanRow {
                 sort_key,
                 values,
-                context: encode_context(record.context()),
+                context: encode_observed(&Observed::whole(&record)),
                 version: Bytes::new(),
             })
         });
@@ -538,7 +543,7 @@ fn refuse_plain_write(bucket: &Bucket) -> Result<(), RequestError> {
 /// The answer to a write.
 pub(super) fn put_response(written: PutOutcome) -> PutResponse {
     PutResponse {
-        context: encode_context(&written.context),
+        context: encode_observed(&written.context),
         copies: written.copies.into(),
         degraded: written.degraded,
         explain: written.explain,

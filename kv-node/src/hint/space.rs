@@ -484,7 +484,7 @@ fn size(key: &[u8], value_bytes: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use souk_kv_core::causality::{
-        ActorId, CausalContext, ContentType, Dot, Mint, NewWrite, Record, RequestId, Stamp, Value,
+        ActorId, ContentType, Dot, Mint, NewWrite, Observed, Record, RequestId, Stamp, Value,
     };
     use souk_kv_storage::{MemoryDisk, StoreOptions};
 
@@ -510,7 +510,7 @@ mod tests {
         record
             .put(
                 MergeMode::Siblings,
-                &CausalContext::new(),
+                &Observed::default(),
                 dot,
                 Mint::Loose,
                 write,

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use metrics::counter;
 use smallvec::{SmallVec, smallvec};
 use souk_kv_core::causality::{
-    ActorId, CausalContext, Dot, MergeMode, Mint as MintKind, NewWrite, PutEffect, PutError,
-    Record, RequestId, Stamp, Value,
+    ActorId, CausalContext, Dot, MergeMode, Mint as MintKind, NewWrite, Observed, PutEffect,
+    PutError, Record, RequestId, Stamp, Value,
 };
 use souk_kv_proto::convert::causality::encode_record;
 use souk_kv_storage::StorageError;
@@ -36,7 +36,7 @@ pub(super) const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A write as a client wants it.
 #[derive(Debug)]
 pub(crate) struct WriteRequest {
-    pub(crate) observed: CausalContext,
+    pub(crate) observed: Observed,
     pub(crate) request: RequestId,
     /// Absolute deadline of the value, in Unix milliseconds.
     pub(crate) expires_unix_ms: Option<u64>,
@@ -54,7 +54,7 @@ pub(crate) struct PlacedWrite {
 /// Records to send.
 pub(super) struct Prepared {
     /// One for each write: the context to answer it with, or why it cannot be taken.
-    pub(super) contexts: SmallVec<[Result<CausalContext, RequestError>; 1]>,
+    pub(super) contexts: SmallVec<[Result<Observed, RequestError>; 1]>,
     /// The records of the writes that can be taken.
     pub(super) records: SmallVec<[NamedRecord; 1]>,
     /// `None` when this node only stands in: it has no copies of its own to write.
@@ -81,7 +81,7 @@ pub(super) struct OwnCopies {
 struct Written {
     record: Record,
     /// Covers the write and what it had seen.
-    context: CausalContext,
+    context: Observed,
     is_replay: bool,
     /// What stood under its key before.
     before: Held,
@@ -197,13 +197,13 @@ impl Coordinator {
         &self,
         place: &RecordPlace,
         local: &Local,
-        observed: &CausalContext,
+        observed: &Observed,
     ) -> Result<(Dot, MintKind), RequestError> {
         let partition = place.group.partition;
         let Some(mut actor) = self.mint.actor(partition).await? else {
             return Ok((self.mint.visitor_dot().await?, MintKind::Loose));
         };
-        if let Some(why) = self.distrust(partition, actor, local, observed) {
+        if let Some(why) = self.distrust(partition, actor, local, observed.context()) {
             let stale = Some(actor);
             actor = self.mint.replace_actor(partition, stale, why).await?;
         }
@@ -261,9 +261,10 @@ impl Coordinator {
     ) -> Result<Written, RequestError> {
         let mode = place.bucket.merge_mode();
         record.forget_requests_before(now_ms.saturating_sub(millis(self.limits.request_memory)));
+        let request = write.request;
         let new = NewWrite {
-            request: write.request,
-            stamp: self.stamp(place, &record, &write.observed, now_ms)?,
+            request,
+            stamp: self.stamp(place, &record, write.observed.context(), now_ms)?,
             expires_unix_ms: write.expires_unix_ms,
             value: write.value,
         };
@@ -282,7 +283,7 @@ impl Coordinator {
             check_limits(place, &record)?;
         }
         Ok(Written {
-            context: record.answer_context(&write.observed, dot),
+            context: write.observed.with_own_write(&record, request, dot),
             record,
             is_replay,
             before: Held::Nothing,

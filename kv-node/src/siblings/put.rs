@@ -13,7 +13,7 @@ use futures::{
 use metrics::counter;
 use smallvec::{SmallVec, smallvec};
 use souk_kv_core::{
-    causality::{ActorId, CausalContext},
+    causality::{ActorId, Observed},
     outcome::Outcome,
     quorum::{PutAction, PutActions, PutAnswer, PutCoordinator, PutRequest},
 };
@@ -48,7 +48,7 @@ const MESSAGE_RECORD_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct PutOutcome {
     /// Covers this write and what it had seen.
-    pub(crate) context: CausalContext,
+    pub(crate) context: Observed,
     pub(crate) copies: u8,
     pub(crate) degraded: bool,
     /// Set when the request asked for it; of the whole lot.
@@ -419,7 +419,7 @@ fn stored_here(result: Result<(), RequestError>) -> Stored {
 
 fn outcome(
     answer: PutAnswer,
-    context: CausalContext,
+    context: Observed,
     explain: Option<Explain>,
     waited: Duration,
 ) -> Result<PutOutcome, RequestError> {

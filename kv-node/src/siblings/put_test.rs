@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
-use souk_kv_core::causality::{ContentType, Record, RequestId, Value};
+use souk_kv_core::causality::{ContentType, Observed, Record, RequestId, Value};
 use souk_kv_proto::{
     convert::causality::decode_record,
     kv::{BucketConfig, BucketMode},
@@ -135,7 +135,7 @@ impl Bench {
     async fn write(
         &self,
         mode: BucketMode,
-        observed: CausalContext,
+        observed: Observed,
         value: Option<Vec<u8>>,
     ) -> Result<PutOutcome, RequestError> {
         static SEQUENCE: AtomicU64 = AtomicU64::new(1);
@@ -162,7 +162,7 @@ impl Bench {
     /// A write that has seen nothing.
     async fn put(&self, value: &str) -> Result<PutOutcome, RequestError> {
         let value = Some(value.as_bytes().to_vec());
-        self.write(BucketMode::Siblings, CausalContext::new(), value)
+        self.write(BucketMode::Siblings, Observed::default(), value)
             .await
     }
 
@@ -339,7 +339,7 @@ async fn a_wrong_clock_keeps_no_cart_shut() {
         let a = Bench::new(0).await;
         a.clock.0.store(NOW_MS + 86_400_000, Ordering::Relaxed);
         let value = Some(b"tea".to_vec());
-        let ahead = a.write(mode, CausalContext::new(), value.clone()).await;
+        let ahead = a.write(mode, Observed::default(), value.clone()).await;
         let context = ahead.expect("the floor is one").context;
         a.clock.0.store(NOW_MS, Ordering::Relaxed);
         let later = a.write(mode, context, value).await;
@@ -369,7 +369,7 @@ async fn waiting_for_the_key_ends_with_the_deadline() {
 async fn one_sibling_is_measured_too() {
     let a = Bench::new(0).await;
     let value = Some(vec![0; RECORD_BYTES_MAX]);
-    let large = a.write(BucketMode::Siblings, CausalContext::new(), value);
+    let large = a.write(BucketMode::Siblings, Observed::default(), value);
     let refused = large.await.expect_err("no record is that large");
     assert!(matches!(refused, RequestError::Invalid(_)), "{refused}");
 }
@@ -382,7 +382,7 @@ async fn a_lot_takes_what_it_can_and_says_what_it_cannot() {
         let layout = Arc::clone(&a.layout);
         let place = RecordPlace::new(layout, first.bucket, Bytes::from_static(key), b"");
         let write = WriteRequest {
-            observed: CausalContext::new(),
+            observed: Observed::default(),
             request: RequestId {
                 client: [9; 16],
                 sequence: 0,
@@ -470,10 +470,10 @@ async fn what_was_erased_by_proof_costs_no_actor_and_what_was_lost_does() {
         let bench = Bench::new(0).await;
         // The other replicas are silent; the context is what a client would have got by reading.
         bench.put("tea").await.ok();
-        let read = bench.record().context().clone();
+        let read = Observed::whole(&bench.record());
         let mode = BucketMode::Siblings;
         bench.write(mode, read, None).await.ok();
-        let old = bench.record().context().clone();
+        let old = Observed::whole(&bench.record());
         let before = bench.actor().await;
         bench.erase(by_proof).await;
         let again = Some(b"again".to_vec());
@@ -481,7 +481,7 @@ async fn what_was_erased_by_proof_costs_no_actor_and_what_was_lost_does() {
         assert_eq!(bench.actor().await == before, by_proof);
         assert_eq!(bench.values(), ["again"]);
         assert!(
-            bench.record().context().dominates(&old),
+            bench.record().context().dominates(old.context()),
             "it is later than what was erased"
         );
     }
@@ -493,12 +493,12 @@ async fn what_was_erased_by_proof_costs_no_actor_and_what_was_lost_does() {
 async fn a_slow_clock_dates_a_new_value_after_an_erased_tombstone() {
     let bench = Bench::new(0).await;
     let mode = BucketMode::Lww;
-    bench.write(mode, CausalContext::new(), None).await.ok();
+    bench.write(mode, Observed::default(), None).await.ok();
     let tombstone = bench.record();
     bench.erase(true).await;
     bench.clock.0.store(NOW_MS - 10, Ordering::Relaxed);
     let value = Some(b"new".to_vec());
-    bench.write(mode, CausalContext::new(), value).await.ok();
+    bench.write(mode, Observed::default(), value).await.ok();
     // Another primary still had the tombstone.
     let mut merged = bench.record();
     merged.merge(

@@ -5,7 +5,7 @@ use super::Mutant;
 use super::cluster::{Body, Cluster, MODE, Message, PRIMARIES, STAND_IN};
 use super::collection::Ask;
 use crate::causality::{
-    CausalContext, ContentType, Dot, Mint, NewWrite, Record, RequestId, Stamp, Value,
+    ContentType, Dot, Mint, NewWrite, Observed, Record, RequestId, Stamp, Value,
 };
 
 /// Begins the rounds.
@@ -25,7 +25,7 @@ impl Cluster {
             actor: member.actor,
             counter: member.counter,
         };
-        let seen: CausalContext = record.context().clone();
+        let seen = Observed::whole(record);
         let write = NewWrite {
             request: RequestId {
                 client: [1; 16],

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Mutant;
 use super::cluster::{Body, Cluster, MODE, NODES, PRIMARIES, STAND_IN, node_id};
 use crate::causality::{
-    CausalContext, ContentType, Dot, Mint, NewWrite, PutEffect, Record, RequestId, Stamp, Value,
+    ContentType, Dot, Mint, NewWrite, Observed, PutEffect, Record, RequestId, Stamp, Value,
 };
 use crate::tombstone::Generation;
 
@@ -27,7 +27,7 @@ pub(super) struct Client {
 
 #[derive(Clone, Debug, Default)]
 struct Knowledge {
-    context: CausalContext,
+    observed: Observed,
     shown: BTreeSet<u64>,
 }
 
@@ -47,7 +47,7 @@ enum Kind {
     Put {
         number: u64,
         client: usize,
-        answer: CausalContext,
+        answer: Observed,
         copies: BTreeSet<usize>,
     },
     Get {
@@ -100,7 +100,7 @@ impl Cluster {
     }
 
     fn put(&mut self, client: usize, node: usize, is_delete: bool) {
-        let Knowledge { context, shown } = self.clients[client].now.clone();
+        let Knowledge { observed, shown } = self.clients[client].now.clone();
         let number = self.truth.begin(shown, is_delete);
         let id = self.draw();
         let member = &mut self.members[node];
@@ -116,21 +116,22 @@ impl Cluster {
         } else {
             (Record::default(), Mint::Loose)
         };
+        let request = RequestId {
+            client: [1; 16],
+            sequence: number,
+        };
         let write = NewWrite {
-            request: RequestId {
-                client: [1; 16],
-                sequence: number,
-            },
-            stamp: Stamp::next(number, record.stamp_floor(&context)),
+            request,
+            stamp: Stamp::next(number, record.stamp_floor(observed.context())),
             expires_unix_ms: None,
             value: (!is_delete).then(|| Value::new(ContentType::octets(), "x".into())),
         };
-        let effect = record.put(MODE, &context, dot, mint, write, number);
+        let effect = record.put(MODE, &observed, dot, mint, write, number);
         assert!(
             matches!(effect, Ok(PutEffect::Written { .. })),
             "{effect:?}"
         );
-        let answer = record.answer_context(&context, dot);
+        let answer = observed.with_own_write(&record, request, dot);
         let mut copies = BTreeSet::new();
         if is_primary {
             member.record = record.clone();
@@ -265,7 +266,7 @@ impl Cluster {
         }
         let held = whole.siblings().iter();
         let knowledge = Knowledge {
-            context: whole.context().clone(),
+            observed: Observed::whole(&whole),
             shown: held.map(|sibling| sibling.request.sequence).collect(),
         };
         let client = self.chance.place(self.clients.len());
@@ -551,7 +552,7 @@ impl Cluster {
             if copies.len() == QUORUM {
                 self.truth.acknowledge(*number);
                 let knowledge = &mut self.clients[*client].now;
-                knowledge.context.merge(answer);
+                knowledge.observed.merge(answer);
                 knowledge.shown.insert(*number);
             }
         }
@@ -579,7 +580,7 @@ impl Cluster {
             whole.merge(record, MODE);
         }
         let knowledge = &mut self.clients[*client].now;
-        knowledge.context.merge(whole.context());
+        knowledge.observed.merge(&Observed::whole(&whole));
         let held = whole.siblings().iter();
         knowledge
             .shown

@@ -1,13 +1,13 @@
 //! Today's format of records and contexts.
 //!
 //! ```text
-//! record  = FORMAT flags names context siblings memory
-//! context = FORMAT names context
-//! names   = count, then 16 bytes each, sorted
-//! context = dots (the vector), dots (loose), newest stamp
-//! sibling = dot stamp flags [request] [deadline] [content type, value]
-//! memory  = count [newest time, then per entry: request dot age]
-//! dot     = index of its actor among the names, counter
+//! record   = FORMAT flags names context siblings memory
+//! observed = FORMAT names context [count, then per entry: request dot]
+//! names    = count, then 16 bytes each, sorted
+//! context  = dots (the vector), dots (loose), newest stamp
+//! sibling  = dot stamp flags [request] [deadline] [content type, value]
+//! memory   = count [newest time, then per entry: request dot age]
+//! dot      = index of its actor among the names, counter
 //! ```
 //!
 //! Counts, indexes, counters, sequences and times are varints; stamps have 8 bytes, little endian.
@@ -16,7 +16,7 @@ use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{decode_varint, encode_varint};
 use smallvec::SmallVec;
 use souk_kv_core::causality::{
-    ActorId, CausalContext, ContentType, Dot, MergeMode, Record, Remembered, RequestId,
+    ActorId, CausalContext, ContentType, Dot, MergeMode, Observed, Record, Remembered, RequestId,
     RequestMemory, Sibling, Stamp, Value,
 };
 
@@ -63,15 +63,27 @@ pub(super) fn record(record: &Record, mode: MergeMode) -> Bytes {
     writer.out.into()
 }
 
-/// Encodes a context.
-pub(super) fn context(context: &CausalContext) -> Bytes {
+/// Encodes what a client has seen.
+pub(super) fn observed(observed: &Observed) -> Bytes {
+    let requests = observed.requests();
     let mut names = Names::default();
-    names.add_context(context);
-    let mut out = Vec::with_capacity(context.size_bytes() + 16);
+    names.add_context(observed.context());
+    for (request, dot) in requests {
+        names.add(&request.client);
+        names.add(dot.actor.as_bytes());
+    }
+    let mut out = Vec::with_capacity(observed.context().size_bytes() + 24 * requests.len() + 16);
     out.put_u8(FORMAT);
     let mut writer = Writer { names, out };
     writer.names();
-    writer.context(context);
+    writer.context(observed.context());
+    if !requests.is_empty() {
+        writer.count(requests.len());
+    }
+    for (request, dot) in requests {
+        writer.request(request);
+        writer.dot(*dot);
+    }
     writer.out.into()
 }
 
@@ -96,13 +108,22 @@ pub(super) fn read_record(bytes: &Bytes) -> Result<(Record, MergeMode), DecodeEr
     Ok((record, mode))
 }
 
-/// Decodes a context; `bytes` begins with [`FORMAT`].
-pub(super) fn read_context(bytes: &[u8]) -> Result<CausalContext, DecodeError> {
+/// Decodes what a client has seen; `bytes` begins with [`FORMAT`].
+pub(super) fn read_observed(bytes: &[u8]) -> Result<Observed, DecodeError> {
     let mut reader = Reader::new(CONTEXT, &bytes[1..]);
     reader.names()?;
     let context = reader.context()?;
+    // Earlier versions ended here.
+    let count = if reader.left.is_empty() {
+        0
+    } else {
+        reader.count()?
+    };
+    let requests: SmallVec<[(RequestId, Dot); 1]> = (0..count)
+        .map(|_| Ok((reader.request()?, reader.dot()?)))
+        .collect::<Result<_, DecodeError>>()?;
     reader.end()?;
-    Ok(context)
+    Ok(Observed::from_parts(context, requests))
 }
 
 type Name = [u8; 16];

@@ -13,7 +13,7 @@ mod compact;
 mod first_format;
 
 use bytes::Bytes;
-use souk_kv_core::causality::{CausalContext, ContentType, MergeMode, Record, Value};
+use souk_kv_core::causality::{ContentType, MergeMode, Observed, Record, Value};
 
 use super::DecodeError;
 use crate::kv;
@@ -39,23 +39,24 @@ pub fn decode_record(bytes: Bytes) -> Result<(Record, MergeMode), DecodeError> {
     }
 }
 
-/// Encodes a context for clients, to whom it is opaque. The empty context is no bytes at all.
-pub fn encode_context(context: &CausalContext) -> Bytes {
-    if *context == CausalContext::default() {
+/// Encodes what a client has seen, as the context that it hands back and to whom it is opaque. Nothing seen is no bytes
+/// at all.
+pub fn encode_observed(observed: &Observed) -> Bytes {
+    if *observed == Observed::default() {
         return Bytes::new();
     }
-    compact::context(context)
+    compact::observed(observed)
 }
 
 /// Decodes what a client passed back.
 ///
 /// # Errors
 /// [`DecodeError`] when it is not a context that a node gave out.
-pub fn decode_context(bytes: &[u8]) -> Result<CausalContext, DecodeError> {
+pub fn decode_observed(bytes: &[u8]) -> Result<Observed, DecodeError> {
     match bytes.first() {
-        None => Ok(CausalContext::default()),
-        Some(&compact::FORMAT) => compact::read_context(bytes),
-        Some(_) => first_format::context(bytes),
+        None => Ok(Observed::default()),
+        Some(&compact::FORMAT) => compact::read_observed(bytes),
+        Some(_) => first_format::context(bytes).map(Observed::from),
     }
 }
 

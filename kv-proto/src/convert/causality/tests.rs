@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 use prost::Message;
-use souk_kv_core::causality::{ActorId, Dot, Mint, NewWrite, RequestId, Sibling, Stamp};
+use souk_kv_core::causality::{
+    ActorId, CausalContext, Dot, Mint, NewWrite, RequestId, Sibling, Stamp,
+};
 
 use super::*;
 use crate::store;
@@ -10,10 +12,10 @@ fn record_of(steps: &[(u8, bool, Option<Vec<u8>>)]) -> Record {
     let mut record = Record::default();
     for (index, (actor, observed, value)) in steps.iter().enumerate() {
         let counter = index as u64 + 1;
-        let context = if *observed {
-            record.context().clone()
+        let observed = if *observed {
+            Observed::whole(&record)
         } else {
-            CausalContext::default()
+            Observed::default()
         };
         let dot = Dot {
             actor: ActorId::from_bytes([*actor; 16]),
@@ -29,14 +31,14 @@ fn record_of(steps: &[(u8, bool, Option<Vec<u8>>)]) -> Record {
                 client: [*actor; 16],
                 sequence: counter,
             },
-            stamp: Stamp::next(counter, record.stamp_floor(&context)),
+            stamp: Stamp::next(counter, record.stamp_floor(observed.context())),
             expires_unix_ms: counter.is_multiple_of(2).then_some(counter),
             value: value
                 .clone()
                 .map(|bytes| Value::new(ContentType::json(), bytes.into())),
         };
         record
-            .put(MergeMode::Siblings, &context, dot, mint, write, counter)
+            .put(MergeMode::Siblings, &observed, dot, mint, write, counter)
             .expect("every dot is new");
     }
     record
@@ -52,8 +54,12 @@ proptest! {
         let record = record_of(&steps);
         let decoded = decode_record(encode_record(&record, mode)).expect("it was encoded by us");
         prop_assert_eq!(&decoded, &(record.clone(), mode));
-        let context = decode_context(&encode_context(record.context())).expect("it was encoded by us");
-        prop_assert_eq!(&context, record.context());
+        let observed = Observed::whole(&record);
+        prop_assert_eq!(decode_observed(&encode_observed(&observed)).ok(), Some(observed.clone()));
+        let dots_alone = Observed::from(record.context().clone());
+        prop_assert_eq!(decode_observed(&encode_observed(&dots_alone)).ok(), Some(dots_alone));
+        let named = observed.requests().len();
+        prop_assert_eq!(named, record.siblings().len(), "every request is named once");
     }
 
     #[test]
@@ -63,7 +69,9 @@ proptest! {
         if let Ok((record, mode)) = decode_record(bytes.clone()) {
             prop_assert_eq!(decode_record(encode_record(&record, mode)).ok(), Some((record, mode)));
         }
-        let _ = decode_context(&bytes);
+        if let Ok(observed) = decode_observed(&bytes) {
+            prop_assert_eq!(decode_observed(&encode_observed(&observed)).ok(), Some(observed));
+        }
     }
 
     #[test]
@@ -92,7 +100,7 @@ proptest! {
         let old = first_record(&record, mode).encode_to_vec();
         prop_assert_eq!(decode_record(old.into()).ok(), Some((record.clone(), mode)));
         let old = first_context(record.context()).encode_to_vec();
-        prop_assert_eq!(decode_context(&old).ok(), Some(record.context().clone()));
+        prop_assert_eq!(decode_observed(&old).ok(), Some(record.context().clone().into()));
     }
 }
 
@@ -159,9 +167,9 @@ fn a_long_memory_takes_little_room() {
 
 #[test]
 fn the_empty_context_is_no_bytes() {
-    assert!(encode_context(&CausalContext::default()).is_empty());
+    assert!(encode_observed(&Observed::default()).is_empty());
     assert!(
-        decode_context(&[])
+        decode_observed(&[])
             .expect("no bytes are the empty context")
             .is_empty()
     );
@@ -176,6 +184,6 @@ fn a_short_actor_is_refused() {
         }],
         ..Default::default()
     };
-    let error = decode_context(&wire.encode_to_vec()).expect_err("actors have 16 bytes");
+    let error = decode_observed(&wire.encode_to_vec()).expect_err("actors have 16 bytes");
     assert_eq!(error.to_string(), "actor of dot has 5 bytes instead of 16");
 }
