@@ -42,7 +42,7 @@ async fn split_and_slow_networks_break_no_promise() {
     let _machine = whole_machine().await;
     tokio::join!(
         check("register", Fault::SplitHalves),
-        check("cart", Fault::Slow)
+        check("session", Fault::Slow)
     );
 }
 
