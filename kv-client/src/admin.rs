@@ -2,9 +2,9 @@
 //!
 //! Place: I/O; unary calls over the same connections as the data.
 //! Invariant: every call here may be repeated, creating a bucket included, so that another node is asked
-//! when one fails.
+//! when one fails. Staging a change twice is refused, or stages the same.
 //! Long work comes as [`Progress`]: one node does it, and it ends when nobody listens.
-//! Not here: layout changes and backups, which have no wire messages.
+//! Not here: backups, which have no wire messages.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -12,11 +12,14 @@ use souk_kv_core::outcome::Outcome;
 use souk_kv_proto::{
     admin::{
         CreateBucketRequest, CreateBucketResponse, EndpointsRequest, EndpointsResponse,
-        ForgetRequest, ForgetResponse, HintsRequest, HintsResponse, ListBucketsRequest,
+        ForgetRequest, ForgetResponse, HintsRequest, HintsResponse, LayoutApplyRequest,
+        LayoutApplyResponse, LayoutCallOffRequest, LayoutCallOffResponse, LayoutHistoryRequest,
+        LayoutHistoryResponse, LayoutPlanRequest, LayoutPlanResponse, LayoutRevertRequest,
+        LayoutRevertResponse, LayoutStageRequest, LayoutStageResponse, ListBucketsRequest,
         RegisterRecoverRequest, RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse,
         RepairProgress, RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
         SteerHintsRequest, SteerHintsResponse, TombstonesRequest, TombstonesResponse,
-        admin_client::AdminClient,
+        TransfersRequest, TransfersResponse, admin_client::AdminClient,
     },
     kv::{BucketConfig, Error, ErrorCode},
 };
@@ -251,6 +254,90 @@ impl<'a> Admin<'a> {
                 .await
         };
         self.ask_at(Some(node), ask).await
+    }
+
+    /// The layout in force, what is staged, and where that would lead.
+    ///
+    /// # Errors
+    /// When no node can tell.
+    pub async fn layout_plan(&self) -> Result<LayoutPlanResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| async move {
+            admin.layout_plan(LayoutPlanRequest {}).await
+        };
+        self.ask_any(ask).await
+    }
+
+    /// Writes a change of the members down. Nothing happens before it is applied.
+    ///
+    /// # Errors
+    /// When the change leads nowhere, with the reason.
+    pub async fn layout_stage(
+        &self,
+        request: LayoutStageRequest,
+    ) -> Result<LayoutStageResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| {
+            let request = request.clone();
+            async move { admin.layout_stage(request).await }
+        };
+        self.ask_any(ask).await
+    }
+
+    /// Does what is staged, if it is still what the operator has looked at.
+    ///
+    /// # Errors
+    /// When it is not, when another change is under way, or when too few members agree.
+    pub async fn layout_apply(&self, version: u64) -> Result<LayoutApplyResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| async move {
+            admin.layout_apply(LayoutApplyRequest { version }).await
+        };
+        self.ask_any(ask).await
+    }
+
+    /// Forgets what is staged.
+    ///
+    /// # Errors
+    /// When too few members agree.
+    pub async fn layout_revert(&self) -> Result<LayoutRevertResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| async move {
+            admin.layout_revert(LayoutRevertRequest {}).await
+        };
+        self.ask_any(ask).await
+    }
+
+    /// Gives up the change that is under way.
+    ///
+    /// # Errors
+    /// When nothing moves, or too few members agree.
+    pub async fn layout_call_off(&self) -> Result<LayoutCallOffResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| async move {
+            admin.layout_call_off(LayoutCallOffRequest {}).await
+        };
+        self.ask_any(ask).await
+    }
+
+    /// The layouts that a node has adopted, the newest first; any node that answers when none is named.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn layout_history(
+        &self,
+        node: Option<&str>,
+    ) -> Result<LayoutHistoryResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| async move {
+            admin.layout_history(LayoutHistoryRequest {}).await
+        };
+        self.ask_at(node, ask).await
+    }
+
+    /// How far the nodes have come with the copies that are on their way to them.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn transfers(&self) -> Result<TransfersResponse, RequestError> {
+        let ask = |mut admin: AdminClient<Channel>| async move {
+            admin.transfers(TransfersRequest {}).await
+        };
+        self.ask_any(ask).await
     }
 
     async fn ask_at<T, F>(

@@ -53,8 +53,12 @@ pub use souk_kv_core::outcome::Outcome;
 pub use souk_kv_proto::{
     admin::{
         AcceptorState, EndpointsResponse, ForgetResponse, HintAction, HintSummary, HintsResponse,
-        NodeStatus, RegisterRecoverResponse, RegisterShowResponse, RepairProgress, ScrubProgress,
+        LayoutApplyResponse, LayoutCallOffResponse, LayoutDeed, LayoutHistoryResponse,
+        LayoutPlanResponse, LayoutRevertResponse, LayoutStageRequest, LayoutStageResponse,
+        NodeStatus, NodeTransfers, PlannedNode, RegisterRecoverResponse, RegisterShowResponse,
+        RepairProgress, ScrubProgress, StageJoin, StageReplace, StageWeight, StageZone,
         StatusResponse, SteerHintsRequest, SteerHintsResponse, TombstonesResponse, TombstonesWait,
+        TransfersResponse, layout_stage_request::Change as StageChange,
     },
     kv::{BucketConfig, BucketMode, ErrorCode, Explain, ExplainReplica},
     network::Network,

@@ -26,6 +26,7 @@ use crate::{
     core::NodeCore,
     error::RequestError,
     governor::Job,
+    keys::partition_of_record,
     members::{Greeting, Pulse},
     peer::{Lane, PeerError, PeerHandler, Prompt, unexpected},
     register::{group_from_wire, group_to_wire},
@@ -51,12 +52,17 @@ impl PeerAnswers {
         let core = &self.core;
         match body {
             Body::WriteRecord(write) => {
+                self.check_receiver(&write)?;
                 let origin = write.origin.map_or(from, NodeId);
                 let _arrival = self.admit(origin, write.generation)?;
                 core.records.merge(write.store_key, write.record).await?;
                 Ok(Body::Done(Done {}))
             }
             Body::WriteRecords(write) => {
+                write
+                    .records
+                    .iter()
+                    .try_for_each(|write| self.check_receiver(write))?;
                 let oldest = write.records.iter().map(|record| record.generation).min();
                 let _arrival = self.admit(from, oldest.unwrap_or_default())?;
                 core.records.merge_all(write.records).await?;
@@ -181,6 +187,11 @@ impl PeerAnswers {
                     more: page.more,
                 }))
             }
+            Body::ReadTransfers(_) => {
+                let layout = core.cluster.layout();
+                let started = layout.moving_since().map_or(0, |epoch| epoch.0);
+                Ok(Body::Transfers(core.transfers.report(started)))
+            }
             Body::CopyRecords(copy) => {
                 let partition = partition_from_wire(copy.partition)?;
                 Ok(Body::RecordCopies(
@@ -231,7 +242,42 @@ impl PeerAnswers {
                     .to_owned(),
             ));
         }
+        if self.core.cluster.layout().member(from).is_none() {
+            return Err(RequestError::NotReady(
+                "the node that sent this is no member: what it holds may have been deleted since"
+                    .to_owned(),
+            ));
+        }
         self.core.gate.admit(from, generation)
+    }
+
+    /// Refuses a write whose coordinator would have sent it to others, had it heard of a newer layout: who gains the
+    /// partition meanwhile would never see it. Somebody stands in, and the hint finds its way.
+    fn check_receiver(&self, write: &WriteRecord) -> Result<(), RequestError> {
+        let layout = self.core.cluster.layout();
+        if write.layout_epoch == 0 || write.layout_epoch >= layout.epoch().0 {
+            return Ok(());
+        }
+        let Some(partition) = partition_of_record(&write.store_key)
+            .filter(|partition| partition.0 < layout.partition_count().get())
+        else {
+            return Ok(());
+        };
+        let is_receiver = layout
+            .receivers(partition, usize::MAX)
+            .contains(&self.core.cluster.node);
+        let has_moved_since = layout.moving_since().is_some_and(|started| {
+            write.layout_epoch < started.0
+                && layout.next_owners(partition) != Some(layout.owners(partition))
+        });
+        if is_receiver && !has_moved_since {
+            return Ok(());
+        }
+        Err(RequestError::NotReady(format!(
+            "the write was sent by layout {}, and {} has other owners for it",
+            write.layout_epoch,
+            layout.epoch()
+        )))
     }
 
     fn read_record(&self, store_key: &[u8], with_hints: bool) -> Result<Body, RequestError> {
@@ -274,6 +320,19 @@ impl PeerHandler for PeerAnswers {
             )));
         }
         let node = NodeId(hello.node_id);
+        // Numbers are never given twice: who has one below the next was a member.
+        let was_member = node < layout.next_node_id() && hello.layout_epoch < layout.epoch().0;
+        if layout.member(node).is_none() && was_member {
+            warn!(
+                peer = hello.node_name,
+                "a node that has left the cluster calls"
+            );
+            return Ok(HelloReply {
+                node_id: self.core.cluster.node.0,
+                removed: true,
+                ..HelloReply::default()
+            });
+        }
         if layout
             .member(node)
             .is_none_or(|member| member.name.as_str() != hello.node_name)
@@ -317,6 +376,7 @@ impl PeerHandler for PeerAnswers {
             rolled_back,
             fence: self.core.gate.lowest_of(node),
             forgotten,
+            removed: false,
         })
     }
 

@@ -53,6 +53,11 @@ impl LinkEvents for LinkWatcher {
     }
 
     fn connected(&self, node: NodeId, lane: Lane, reply: &HelloReply) -> Result<(), String> {
+        if reply.removed {
+            let core = Arc::clone(&self.core);
+            tokio::spawn(async move { core.members.note_removed().await });
+            return Err("this node has left the cluster".to_owned());
+        }
         if reply.forgotten {
             self.core.forget_own_store();
             return Err("an operator has given this node's store up".to_owned());

@@ -18,13 +18,14 @@ use crate::{
     governor::Governor,
     hint::HintSpace,
     keys::{self, GroupKey},
-    members::Members,
+    members::{Members, StagedLayout},
     mint::Mint,
     register::{GroupPlace, GroupStore, RegisterCoordinator},
     scrub::Scrubber,
     siblings::{Coordinator, RecordPlace, Records},
     system::SystemGroup,
     tombstone::{Gate, Tombstones},
+    transfer::Transfers,
 };
 
 /// Everything of a running node.
@@ -44,6 +45,8 @@ pub(crate) struct NodeCore {
     pub(crate) siblings: Coordinator,
     pub(crate) registers: RegisterCoordinator,
     pub(crate) system: SystemGroup,
+    pub(crate) staged: StagedLayout,
+    pub(crate) transfers: Transfers,
     pub(crate) limits: Arc<Limits>,
     pub(crate) governor: Arc<Governor>,
     /// Requests that clients brought here and that are not answered yet.
@@ -150,12 +153,9 @@ impl NodeCore {
         bucket: Arc<Bucket>,
         partition_key: bytes::Bytes,
     ) -> GroupPlace {
-        let epoch = self.cluster.layout().epoch();
-        let place = self.record_place(bucket, partition_key, b"");
-        GroupPlace {
-            acceptors: place.primaries().to_vec(),
-            key: place.group,
-            epoch,
-        }
+        let layout = self.cluster.layout();
+        let copies = bucket.replicas_n.count();
+        let place = RecordPlace::new(Arc::clone(&layout), bucket, partition_key, b"");
+        GroupPlace::new(&layout, place.group, copies)
     }
 }

@@ -89,6 +89,9 @@ pub(crate) enum RequestError {
         /// Unknown once anything was sent that might be accepted.
         outcome: Outcome,
     },
+    /// What: a layout was proposed and is not known to be decided.
+    #[error("{0}; what was proposed may still be decided: look at the layout, then repeat it")]
+    Undecided(String),
     /// What: the local disk refused or failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -151,7 +154,7 @@ impl RequestError {
             Self::Unavailable { .. } => ErrorCode::Unavailable,
             Self::Timeout { .. } => ErrorCode::Timeout,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
-            Self::Contention { .. } => ErrorCode::Contention,
+            Self::Contention { .. } | Self::Undecided(_) => ErrorCode::Contention,
             Self::Storage(error) => match error {
                 StorageError::NotWritten(NotWritten::QueueFull { .. }) => ErrorCode::Overloaded,
                 StorageError::Corrupt { .. } | StorageError::Gap { .. } => ErrorCode::Corrupt,
@@ -201,7 +204,7 @@ impl RequestError {
                 kv::Outcome::NotApplied => Outcome::NotApplied,
                 kv::Outcome::Unknown | kv::Outcome::Unspecified => Outcome::Unknown,
             },
-            Self::Internal(_) => Outcome::Unknown,
+            Self::Internal(_) | Self::Undecided(_) => Outcome::Unknown,
         }
     }
 

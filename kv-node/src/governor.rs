@@ -42,6 +42,8 @@ pub(crate) enum Job {
     Scrub,
     /// Looks for tombstones and erases them.
     Collection,
+    /// Brings copies to their next owners.
+    Transfers,
 }
 
 impl Job {
@@ -55,6 +57,7 @@ impl Job {
             Self::AntiEntropy => "anti-entropy",
             Self::Scrub => "scrub",
             Self::Collection => "collection",
+            Self::Transfers => "transfers",
         }
     }
 }

@@ -17,7 +17,7 @@ use souk_kv_proto::{
     store::StoreIdentity,
 };
 use souk_kv_storage::{Keyspace, Recovery, StorageError, Store, WriteBatch};
-use souk_ring::{Layout, Member, MemberSpec, NodeId, StoreId};
+use souk_ring::{Layout, LayoutEpoch, Member, MemberSpec, NodeId, StoreId};
 use tracing::error;
 
 use crate::{clock::Environment, keys};
@@ -64,6 +64,16 @@ pub enum IdentityError {
         name: String,
         /// Who is there.
         known: String,
+    },
+    /// What: the node was a member and has left; its store may hold what was deleted since.
+    #[error(
+        "node `{name}` has left the cluster with layout {epoch}: to come back it has to join again with an empty data directory, so move this one away"
+    )]
+    Left {
+        /// Whose store it is.
+        name: String,
+        /// The layout without it.
+        epoch: LayoutEpoch,
     },
     /// What: the stored identity cannot be read.
     #[error(
@@ -135,6 +145,12 @@ impl Identity {
             .member_named(name)
             .map(|member| member.id)
             .ok_or_else(|| {
+                if identity.named {
+                    return IdentityError::Left {
+                        name: name.to_owned(),
+                        epoch: layout.epoch(),
+                    };
+                }
                 let names: Vec<&str> = layout
                     .members()
                     .values()

@@ -50,6 +50,10 @@ pub(crate) const META_FORGOTTEN: &[u8] = b"forgotten";
 pub(crate) const META_ACTORS: &[u8] = b"actor/";
 /// Present once the Merkle trees stand for all records; the number of their format.
 pub(crate) const META_TREES: &[u8] = b"trees";
+/// What the notes of partitions begin with that were gained in a move.
+pub(crate) const META_GAINED: &[u8] = b"gained/";
+/// What the lines of the layout's history begin with.
+pub(crate) const META_LAYOUT_DEEDS: &[u8] = b"layout-deed/";
 /// The end of the counter lease.
 pub(crate) const META_LEASE: &[u8] = b"lease";
 
@@ -168,6 +172,20 @@ pub(crate) fn meta_erased(partition: PartitionId) -> Bytes {
 pub(crate) fn meta_taught(partition: PartitionId) -> Bytes {
     let mut key = BytesMut::from(META_TAUGHT);
     key.put_u32(partition.0);
+    key.freeze()
+}
+
+/// Under which key it stands in `Meta` that a partition was gained.
+pub(crate) fn meta_gained(partition: PartitionId) -> Bytes {
+    let mut key = BytesMut::from(META_GAINED);
+    key.put_u32(partition.0);
+    key.freeze()
+}
+
+/// Under which key the line of an epoch stands in the layout's history.
+pub(crate) fn meta_layout_deed(epoch: u64) -> Bytes {
+    let mut key = BytesMut::from(META_LAYOUT_DEEDS);
+    key.put_u64(epoch);
     key.freeze()
 }
 

@@ -15,6 +15,9 @@
 //! | `register`, `system` | the conditional-write path; the cluster's own group |
 //! | `cluster` | who is there, who seems up, which buckets exist |
 //! | `members` | which layout is in force, whose store may vote, how a lost store is taken in again |
+//! | `transfer` | copies on their way to the nodes that the next layout gives them to |
+//! | `company` | links and signs of life for whoever is a member |
+//! | `join` | a node that wants to become a member |
 //! | `identity`, `mint` | who this node is; the names it gives to writes |
 //! | `background` | signs of life and what they bring |
 //! | `governor` | background work that yields to slow requests |
@@ -30,6 +33,7 @@ mod api;
 mod background;
 mod clock;
 mod cluster;
+mod company;
 pub mod config;
 mod core;
 mod error;
@@ -38,6 +42,7 @@ mod guard;
 mod hint;
 mod http;
 mod identity;
+mod join;
 mod keys;
 mod listen;
 mod members;
@@ -51,7 +56,8 @@ mod scrub;
 mod siblings;
 mod system;
 mod tombstone;
+mod transfer;
 
 pub use clock::{Environment, SystemClock, WallClock};
 pub use identity::IdentityError;
-pub use node::{Node, NodeError, NodeOptions, run};
+pub use node::{JoinOptions, Node, NodeError, NodeOptions, run};

@@ -250,6 +250,44 @@ impl Mint {
         Ok(())
     }
 
+    /// Gives a name to each vnode that has none yet, and takes it from those that are not this node's any more: a vnode
+    /// that comes back later is another one, for what it had written here was given away.
+    ///
+    /// # Errors
+    /// [`StorageError`] when that is not on disk; the vnodes are named as before then.
+    pub(crate) async fn follow(&self, kept: &[PartitionId]) -> Result<(), StorageError> {
+        let _one_at_a_time = self.replacing.lock().await;
+        let known: Vec<PartitionId> = self.actors.read().keys().copied().collect();
+        let mut batch = WriteBatch::new();
+        let is_new = |partition: &&PartitionId| known.binary_search(partition).is_err();
+        let mut made = Vec::new();
+        for partition in kept.iter().filter(is_new) {
+            let actor = self.environment.random_id();
+            batch.put(Keyspace::Meta, keys::meta_actor(*partition), actor.to_vec());
+            made.push((*partition, ActorId::from_bytes(actor)));
+        }
+        let gone = known.iter().filter(|partition| !kept.contains(partition));
+        let gone: Vec<PartitionId> = gone.copied().collect();
+        for partition in &gone {
+            batch.delete(Keyspace::Meta, keys::meta_actor(*partition));
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.store.commit(batch.using_reserve()).await?;
+        let mut actors = self.actors.write();
+        for partition in gone {
+            actors.remove(&partition);
+        }
+        for (partition, actor) in made {
+            actors.insert(partition, Some(actor));
+        }
+        if actors.values().all(Option::is_some) {
+            self.store.vouch(true);
+        }
+        Ok(())
+    }
+
     /// Takes an actor out of use: a write of it left this node and did not reach its own disk. The
     /// next write of its vnode makes a new one; until then no stop of this node is a clean one.
     pub(crate) fn retire(&self, actor: ActorId) {

@@ -30,19 +30,21 @@ use crate::{
     answer::PeerAnswers,
     anti_entropy::{AntiEntropy, Forest, Walker, anti_entropy_loop},
     api::{AdminService, KvService, Requests},
-    background::{LinkWatcher, heartbeat_loop, keep_metrics_small, say_farewell},
+    background::{keep_metrics_small, say_farewell},
     clock::Environment,
     cluster::{Catalogue, Cluster, HealthBoard},
+    company::{CompanyOptions, keep_company},
     config::{Address, ClusterFile, EngineName, NodeSection},
     core::NodeCore,
     governor::Governor,
     guard::KeyGuards,
-    hint::{Handoff, HintSpace, handoff_loop, reroute_loop},
+    hint::{Handoff, HintSpace, reroute_loop},
     http,
     identity::{Identity, IdentityError, addresses_of},
+    join::Knocker,
     keys,
     listen::Doors,
-    members::{Fence, Members, care_for_store, count_pulse, found},
+    members::{Fence, Members, StagedLayout, care_for_store, count_pulse, found},
     mint::Mint,
     peer::{FRAME_DECODE_BYTES_MAX, LinkOptions, PeerService, Peers},
     register::{GroupStore, RegisterCoordinator, sweep_groups},
@@ -50,6 +52,7 @@ use crate::{
     siblings::{Coordinator, Records},
     system::SystemGroup,
     tombstone::{Gate, InFlight, Tombstones, collect_loop},
+    transfer::{Transfers, gain, leave, settle},
 };
 
 /// How long open streams may take to end after the ports were closed.
@@ -73,6 +76,17 @@ pub struct NodeOptions {
     pub name: String,
     /// Where its data lives; made if missing. Not used by the memory engine.
     pub data: PathBuf,
+    /// Set for a node that `cluster.toml` does not name: it joins the cluster, or has joined it before.
+    pub join: Option<JoinOptions>,
+}
+
+/// How a node joins a cluster that was founded without it.
+#[derive(Debug, Clone)]
+pub struct JoinOptions {
+    /// What `cluster.toml` would say of it.
+    pub section: NodeSection,
+    /// `host:port` of members to ask. The first that answers tells the others.
+    pub doors: Vec<String>,
 }
 
 /// Why a node does not start, or did not stop in order.
@@ -148,7 +162,12 @@ pub async fn run(
     options: NodeOptions,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
-    let node = Node::start(options, Environment::system()).await?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    let node = tokio::select! {
+        node = Node::start(options, Environment::system()) => node?,
+        // A node that waits to be let in holds nothing yet.
+        () = &mut shutdown => return Ok(()),
+    };
     shutdown.await;
     node.stop().await
 }
@@ -162,10 +181,15 @@ impl Node {
         if environment.network().is_system() {
             http::start_counting();
         }
-        let NodeOptions { config, name, data } = options;
-        let section = config
-            .node(&name)
-            .cloned()
+        let NodeOptions {
+            config,
+            name,
+            data,
+            join,
+        } = options;
+        let founder = config.node(&name).cloned();
+        let section = founder
+            .or_else(|| join.as_ref().map(|join| join.section.clone()))
             .ok_or_else(|| NodeError::UnknownNode {
                 name: name.clone(),
                 known: config
@@ -176,11 +200,24 @@ impl Node {
                     .join(", "),
             })?;
         check_reach(&config, &section)?;
-        let genesis = first_layout(&config)?;
         let doors = Doors::open(environment.network(), &section).await?;
         let engine = config.engine_of(&section);
         let store = Store::open(store_options(&config, engine, data, &environment))?;
         Mint::forget_unless_clean(&store).await?;
+        let genesis = match join.filter(|_| config.node(&name).is_none()) {
+            None => first_layout(&config)?,
+            Some(join) => {
+                let spec = member_spec(&section)?;
+                let knocker = Knocker {
+                    store: &store,
+                    spec: &spec,
+                    cluster_id: &config.cluster.id,
+                    doors: join.doors,
+                    environment: &environment,
+                };
+                knocker.wait().await?
+            }
+        };
         let (identity, layout) = Identity::open(&store, &genesis, &name, &environment).await?;
         info!(node = name, engine = engine.as_str(), recovery = ?store.recovery(), "store is open");
         let draining = CancellationToken::new();
@@ -312,34 +349,23 @@ impl Node {
         let core = &self.core;
         let in_flight_bytes_max =
             usize::try_from(config.limits.peer_in_flight_bytes_max).unwrap_or(usize::MAX);
-        let watcher = Arc::new(LinkWatcher::new(Arc::clone(core)));
-        for link in core.cluster.peers().links() {
-            let options = LinkOptions {
+        let company = CompanyOptions {
+            link: LinkOptions {
                 network: core.cluster.environment.network().clone(),
                 in_flight_bytes_max,
-            };
-            let run = Arc::clone(link).run(options, Arc::clone(&watcher), self.stop.clone());
-            self.servers.push(tokio::spawn(run));
-        }
+            },
+            heartbeat: config.failure_detection.heartbeat,
+            tasks: self.tasks.clone(),
+            draining: self.draining.clone(),
+            stop: self.stop.clone(),
+        };
+        let keeping = keep_company(Arc::clone(core), company);
+        self.servers.push(tokio::spawn(keeping));
         let handoff = Handoff {
             cluster: Arc::clone(&core.cluster),
             hints: Arc::clone(&core.hints),
             governor: Arc::clone(&core.governor),
         };
-        for peer in core.cluster.peers().nodes() {
-            self.servers.push(tokio::spawn(heartbeat_loop(
-                Arc::clone(core),
-                peer,
-                config.failure_detection.heartbeat,
-                self.tasks.clone(),
-                self.draining.clone(),
-            )));
-            self.servers.push(tokio::spawn(handoff_loop(
-                handoff.clone(),
-                peer,
-                self.draining.clone(),
-            )));
-        }
         self.servers
             .push(tokio::spawn(keep_metrics_small(self.draining.clone())));
         self.servers.push(tokio::spawn(reroute_loop(
@@ -372,6 +398,12 @@ impl Node {
         self.servers.push(tokio::spawn(counting));
         let sweeping = sweep_groups(Arc::clone(core), self.draining.clone());
         self.servers.push(tokio::spawn(sweeping));
+        let gaining = gain(Arc::clone(core), self.draining.clone());
+        self.servers.push(tokio::spawn(gaining));
+        let settling = settle(Arc::clone(core), self.draining.clone());
+        self.servers.push(tokio::spawn(settling));
+        let leaving = leave(Arc::clone(core), self.draining.clone());
+        self.servers.push(tokio::spawn(leaving));
         let health = self.health.clone();
         let mut agreed = core.members.agreed();
         self.servers.push(tokio::spawn(async move {
@@ -415,7 +447,7 @@ impl Parts<'_> {
         let limits = Arc::new(config.limits.clone());
         let governor = Arc::new(Governor::new(limits.foreground_p99_target));
         let guards = Arc::new(KeyGuards::new());
-        let own = layout.partitions_of(identity.node);
+        let own = layout.kept_by(identity.node);
         let mint = Arc::new(Mint::open(store.clone(), own, environment.clone()).await?);
         let catalogue = Catalogue::open(store.clone(), layout.replicas_n())?;
         let others = layout
@@ -515,6 +547,11 @@ impl Parts<'_> {
             config.repair.recheck,
         ));
         let system = SystemGroup::new(Arc::clone(&cluster), registers.clone());
+        let staged = StagedLayout::new(
+            Arc::clone(&cluster),
+            Arc::clone(&members),
+            registers.clone(),
+        );
         Ok(Arc::new(NodeCore {
             name,
             engine: engine.as_str(),
@@ -531,6 +568,8 @@ impl Parts<'_> {
             siblings,
             registers,
             system,
+            staged,
+            transfers: Transfers::default(),
             limits,
             governor,
             admission: Admission::new(OPERATIONS_IN_WORK_MAX, BYTES_IN_WORK_MAX),
@@ -564,21 +603,10 @@ fn check_reach(config: &ClusterFile, node: &NodeSection) -> Result<(), NodeError
 
 /// The layout that `cluster.toml` founds.
 fn first_layout(config: &ClusterFile) -> Result<Layout, NodeError> {
-    fn fits<T>(value: Result<T, impl ToString>) -> Result<T, NodeError> {
-        value.map_err(|cause| NodeError::Config(cause.to_string()))
-    }
     let members = config
         .nodes
         .iter()
-        .map(|node| {
-            Ok(MemberSpec {
-                name: fits(Name::try_from(node.name.clone()))?,
-                zone: fits(Name::try_from(node.zone.clone()))?,
-                weight: fits(Weight::new(node.weight))?,
-                grpc_address: node.grpc.to_string(),
-                http_address: node.http.to_string(),
-            })
-        })
+        .map(member_spec)
         .collect::<Result<Vec<_>, NodeError>>()?;
     let cluster = &config.cluster;
     Ok(Layout::initial(
@@ -587,6 +615,20 @@ fn first_layout(config: &ClusterFile) -> Result<Layout, NodeError> {
         fits(ReplicasN::new(cluster.replicas_n.into()))?,
         members,
     )?)
+}
+
+fn fits<T>(value: Result<T, impl ToString>) -> Result<T, NodeError> {
+    value.map_err(|cause| NodeError::Config(cause.to_string()))
+}
+
+fn member_spec(node: &NodeSection) -> Result<MemberSpec, NodeError> {
+    Ok(MemberSpec {
+        name: fits(Name::try_from(node.name.clone()))?,
+        zone: fits(Name::try_from(node.zone.clone()))?,
+        weight: fits(Weight::new(node.weight))?,
+        grpc_address: node.grpc.to_string(),
+        http_address: node.http.to_string(),
+    })
 }
 
 fn store_options(

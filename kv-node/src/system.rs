@@ -1,4 +1,5 @@
-//! The cluster's own register group: which buckets there are, and which stores operators have given up.
+//! The cluster's own register group: which buckets there are, and which stores operators have given up. Beside it
+//! stands the one of `crate::members::staged`.
 //!
 //! All members vote on it, whatever the layout says of partitions. Every node keeps what it has seen
 //! (`crate::cluster::Catalogue`); heartbeats tell who has seen more, and the other pulls.
@@ -28,9 +29,12 @@ use crate::{
     cluster::{Bucket, Cluster},
     error::RequestError,
     keys::{BucketId, GroupKey},
+    members::StagedLayout,
     register::{GroupPlace, RegisterCoordinator, RowsQuery},
 };
 
+/// The bucket of the cluster's own groups, which belong to no partition.
+pub(crate) const SYSTEM_BUCKET: BucketId = BucketId(0);
 /// Buckets of one cluster.
 const BUCKETS_MAX: usize = 1000;
 const COUNTER_ROW: &[u8] = b"";
@@ -65,18 +69,23 @@ impl SystemGroup {
     pub(crate) fn key() -> GroupKey {
         GroupKey {
             partition: PartitionId(0),
-            bucket: BucketId(0),
+            bucket: SYSTEM_BUCKET,
             partition_key: Bytes::from_static(b"catalogue"),
         }
     }
 
+    /// All of the cluster's own groups.
+    pub(crate) fn keys() -> [GroupKey; 2] {
+        [Self::key(), StagedLayout::key()]
+    }
+
+    /// Whether all members vote on that group.
+    pub(crate) fn owns(key: &GroupKey) -> bool {
+        key.bucket == SYSTEM_BUCKET
+    }
+
     fn place(&self) -> GroupPlace {
-        let layout = self.cluster.layout();
-        GroupPlace {
-            key: Self::key(),
-            epoch: layout.epoch(),
-            acceptors: layout.members().keys().copied().collect(),
-        }
+        GroupPlace::new(&self.cluster.layout(), Self::key(), 0)
     }
 
     /// Creates a bucket; true when it was not there yet.

@@ -3,6 +3,7 @@
 mod bucket;
 mod collection;
 mod hints;
+mod layout;
 mod recover;
 mod show_cluster;
 mod upkeep;
@@ -15,6 +16,7 @@ use crate::failure::Failure;
 
 pub(crate) use bucket::BucketCommand;
 use hints::HintsArgs;
+use layout::LayoutCommand;
 
 /// Look at a cluster and change it.
 #[derive(Debug, Subcommand)]
@@ -46,6 +48,14 @@ pub(crate) enum AdminCommand {
     /// Give up the store of a node that will not come back: it may only rejoin empty.
     #[command(after_help = "Example:\n  souk admin forget n3 --accept-data-loss")]
     Forget(collection::ForgetArgs),
+    /// Change the members: stage, look at the plan, apply.
+    #[command(subcommand)]
+    Layout(LayoutCommand),
+    /// Show how far the copies are that move to other nodes.
+    #[command(after_help = "Example:
+  souk admin transfers
+  souk admin transfers --json | jq '.nodes[] | select(.partitions_left > 0)'")]
+    Transfers(CommonArgs),
     /// Look into register groups.
     #[command(subcommand)]
     Register(RegisterCommand),
@@ -161,6 +171,8 @@ pub(crate) async fn run(command: AdminCommand, cluster: &ClusterArgs) -> Result<
         AdminCommand::Bucket(command) => bucket::run(command, cluster).await,
         AdminCommand::Endpoints(args) => show_cluster::endpoints(args, cluster).await,
         AdminCommand::Hints(args) => hints::run(args, cluster).await,
+        AdminCommand::Layout(command) => layout::run(command, cluster).await,
+        AdminCommand::Transfers(args) => layout::transfers(args, cluster).await,
         AdminCommand::Tombstones(args) => collection::tombstones(args, cluster).await,
         AdminCommand::Forget(args) => collection::forget(args, cluster).await,
         AdminCommand::Register(RegisterCommand::Show(args)) => {

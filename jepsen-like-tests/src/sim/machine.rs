@@ -88,6 +88,7 @@ impl Machine {
             config: (*self.config).clone(),
             name: self.name.to_string(),
             data: self.name.as_ref().into(),
+            join: None,
         };
         self.set(State::Starting("it opens its store".to_owned()));
         let node = match Node::start(options, environment).await {

@@ -67,6 +67,8 @@ pub(super) struct Round<'a> {
     pub(super) peer: NodeId,
     /// Compare this bucket alone.
     pub(super) only: Option<BucketId>,
+    /// Compare this vnode alone.
+    pub(super) only_vnode: Option<PartitionId>,
     pub(super) tally: Tally,
 }
 
@@ -81,8 +83,13 @@ impl Round<'_> {
     ) -> Result<(), RoundError> {
         let layout = self.parts.cluster.layout();
         let shared: Vec<PartitionId> = layout
-            .partitions_of(self.parts.cluster.node)
-            .filter(|partition| layout.owners(*partition).contains(&self.peer))
+            .kept_by(self.parts.cluster.node)
+            .filter(|partition| self.only_vnode.is_none_or(|only| only == *partition))
+            .filter(|partition| {
+                layout
+                    .receivers(*partition, usize::MAX)
+                    .contains(&self.peer)
+            })
             .collect();
         for vnodes in shared.chunks(VNODES) {
             let mut searches = self.compare(vnodes).await?;
@@ -306,6 +313,7 @@ impl Round<'_> {
                 record,
                 generation: work.generation(),
                 origin: None,
+                layout_epoch: 0,
             });
         }
         if lot.is_empty() {

@@ -103,6 +103,7 @@ async fn move_one(parts: &AntiEntropy, stub: &Stub, kind: MoveKind, theirs: Opti
         parts,
         peer: PEER,
         only: None,
+        only_vnode: None,
         tally: Tally::default(),
     };
     let moving = round.move_lot(&moves);

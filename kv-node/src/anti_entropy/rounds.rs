@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
-use souk_ring::NodeId;
+use souk_ring::{NodeId, PartitionId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -61,8 +61,8 @@ impl AntiEntropy {
         let node = self.cluster.node;
         let shares = |peer: &NodeId| {
             layout
-                .partitions_of(node)
-                .any(|partition| layout.owners(partition).contains(peer))
+                .kept_by(node)
+                .any(|partition| layout.receivers(partition, usize::MAX).contains(peer))
         };
         let members = layout.members().keys().copied();
         members
@@ -74,8 +74,8 @@ impl AntiEntropy {
     pub(crate) fn vnodes_shared(&self, peer: NodeId) -> u64 {
         let layout = self.cluster.layout();
         let shared = layout
-            .partitions_of(self.cluster.node)
-            .filter(|partition| layout.owners(*partition).contains(&peer));
+            .kept_by(self.cluster.node)
+            .filter(|partition| layout.receivers(*partition, usize::MAX).contains(&peer));
         shared.count() as u64
     }
 
@@ -90,6 +90,7 @@ impl AntiEntropy {
             parts: self,
             peer,
             only,
+            only_vnode: None,
             tally: Tally::default(),
         };
         let result = round.run(told).await;
@@ -97,6 +98,24 @@ impl AntiEntropy {
         if result.is_ok() && only.is_none() && round.tally.vnodes_unready == 0 {
             *self.rounds.lock().entry(peer).or_default() += 1;
         }
+        (round.tally, result)
+    }
+
+    /// Compares one vnode with one peer, and brings together what differs.
+    pub(crate) async fn compare_vnode(
+        &self,
+        peer: NodeId,
+        partition: PartitionId,
+    ) -> (Tally, Result<(), RoundError>) {
+        let mut round = Round {
+            parts: self,
+            peer,
+            only: None,
+            only_vnode: Some(partition),
+            tally: Tally::default(),
+        };
+        let result = round.run(&mut |_| {}).await;
+        round.tally.publish();
         (round.tally, result)
     }
 

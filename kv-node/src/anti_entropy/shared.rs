@@ -28,9 +28,7 @@ fn is_shared(
     let Some(bucket) = cluster.catalogue.by_id(bucket) else {
         return false;
     };
-    let holders = layout
-        .preference_list(partition)
-        .primaries(bucket.replicas_n);
+    let holders = layout.receivers(partition, bucket.replicas_n.count());
     bucket.mode != Mode::Register && nodes.iter().all(|node| holders.contains(node))
 }
 

@@ -8,13 +8,16 @@ use souk_kv_proto::{
     admin::{
         AcceptorState, CreateBucketRequest, CreateBucketResponse, EndpointsRequest,
         EndpointsResponse, ForgetRequest, ForgetResponse, HintsRequest, HintsResponse,
-        ListBucketsRequest, ListBucketsResponse, NodeStatus, RegisterRecoverRequest,
-        RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse, RepairProgress,
-        RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
+        KnockRequest, KnockResponse, LayoutApplyRequest, LayoutApplyResponse, LayoutCallOffRequest,
+        LayoutCallOffResponse, LayoutHistoryRequest, LayoutHistoryResponse, LayoutPlanRequest,
+        LayoutPlanResponse, LayoutRevertRequest, LayoutRevertResponse, LayoutStageRequest,
+        LayoutStageResponse, ListBucketsRequest, ListBucketsResponse, NodeStatus,
+        RegisterRecoverRequest, RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse,
+        RepairProgress, RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
         SteerHintsRequest, SteerHintsResponse, TombstonesRequest, TombstonesResponse,
-        TombstonesWait, admin_server::Admin,
+        TombstonesWait, TransfersRequest, TransfersResponse, admin_server::Admin,
     },
-    convert::register::header_from_wire,
+    convert::{layout::layout_to_wire, register::header_from_wire},
     peer::{ReadHeader, peer_message::Body},
     store::ForgottenStore,
 };
@@ -23,7 +26,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
-    check, hints,
+    check, hints, layout,
     upkeep::{ProgressStream, repair, scrub},
 };
 use crate::{
@@ -177,11 +180,7 @@ impl AdminService {
     async fn group(&self, bucket: &str, partition_key: &[u8]) -> Result<GroupPlace, RequestError> {
         if bucket == SYSTEM {
             let layout = self.core.cluster.layout();
-            return Ok(GroupPlace {
-                key: SystemGroup::key(),
-                epoch: layout.epoch(),
-                acceptors: layout.members().keys().copied().collect(),
-            });
+            return Ok(GroupPlace::new(&layout, SystemGroup::key(), 0));
         }
         check::partition_key(partition_key)?;
         let bucket = self.core.bucket(bucket, Instant::now() + TIMEOUT).await?;
@@ -251,6 +250,81 @@ impl Admin for AdminService {
 
     async fn scrub(&self, _: Request<ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
         Ok(Response::new(scrub(Arc::clone(&self.core))))
+    }
+
+    async fn knock(
+        &self,
+        request: Request<KnockRequest>,
+    ) -> Result<Response<KnockResponse>, Status> {
+        let known = layout::knock(&self.core, request.into_inner()).map_err(status)?;
+        Ok(Response::new(KnockResponse {
+            layout: Some(layout_to_wire(&known)),
+        }))
+    }
+
+    async fn layout_plan(
+        &self,
+        _: Request<LayoutPlanRequest>,
+    ) -> Result<Response<LayoutPlanResponse>, Status> {
+        self.ready()?;
+        let plan = layout::plan(&self.core, Instant::now() + TIMEOUT).await;
+        Ok(Response::new(plan.map_err(status)?))
+    }
+
+    async fn layout_stage(
+        &self,
+        request: Request<LayoutStageRequest>,
+    ) -> Result<Response<LayoutStageResponse>, Status> {
+        self.ready()?;
+        let deadline = Instant::now() + TIMEOUT;
+        let staged = layout::stage(&self.core, request.into_inner(), deadline).await;
+        Ok(Response::new(staged.map_err(status)?))
+    }
+
+    async fn layout_apply(
+        &self,
+        request: Request<LayoutApplyRequest>,
+    ) -> Result<Response<LayoutApplyResponse>, Status> {
+        self.ready()?;
+        let (version, deadline) = (request.get_ref().version, Instant::now() + TIMEOUT);
+        let applied = layout::apply(&self.core, version, deadline).await;
+        Ok(Response::new(applied.map_err(status)?))
+    }
+
+    async fn layout_revert(
+        &self,
+        _: Request<LayoutRevertRequest>,
+    ) -> Result<Response<LayoutRevertResponse>, Status> {
+        self.ready()?;
+        let reverted = self.core.staged.revert(Instant::now() + TIMEOUT).await;
+        Ok(Response::new(LayoutRevertResponse {
+            staged_version: reverted.map_err(status)?.version,
+        }))
+    }
+
+    async fn layout_call_off(
+        &self,
+        _: Request<LayoutCallOffRequest>,
+    ) -> Result<Response<LayoutCallOffResponse>, Status> {
+        self.ready()?;
+        let layout = self.core.staged.call_off().await.map_err(status)?;
+        Ok(Response::new(LayoutCallOffResponse {
+            layout_epoch: layout.epoch().0,
+        }))
+    }
+
+    async fn layout_history(
+        &self,
+        _: Request<LayoutHistoryRequest>,
+    ) -> Result<Response<LayoutHistoryResponse>, Status> {
+        Ok(Response::new(layout::history(&self.core).map_err(status)?))
+    }
+
+    async fn transfers(
+        &self,
+        _: Request<TransfersRequest>,
+    ) -> Result<Response<TransfersResponse>, Status> {
+        Ok(Response::new(layout::transfers(&self.core).await))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {

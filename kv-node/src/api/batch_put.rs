@@ -53,12 +53,12 @@ struct Way {
 
 impl Way {
     fn of(write: &PlacedWrite, options: RequestOptions) -> Self {
-        let mut primaries: SmallVec<[NodeId; 4]> = write.place.primaries().into();
+        let mut primaries: SmallVec<[NodeId; 4]> = write.place.receivers().into();
         primaries.sort_unstable();
         Self {
             bucket: write.place.bucket.id,
             primaries,
-            fallbacks: write.place.fallbacks().into(),
+            fallbacks: write.place.standins().into(),
             options,
         }
     }
@@ -97,7 +97,7 @@ impl Requests {
             match self.check_put(&put).await {
                 Err(error) => results[index] = Some(Err(error)),
                 Ok((write, options, deadline)) => {
-                    if write.place.primaries().contains(&self.core.cluster.node) {
+                    if write.place.receivers().contains(&self.core.cluster.node) {
                         deal(&mut lots, index, write, options, deadline);
                     } else {
                         elsewhere.push(self.put_elsewhere(index, put, write, options, deadline));

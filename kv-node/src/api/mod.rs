@@ -9,6 +9,7 @@
 //! | `session` | many requests over one stream |
 //! | `unary` | the same requests one call each |
 //! | `admin` | the operators' service |
+//! | `layout` | the members and their layout: plan, stage, apply, who is at the door |
 //! | `upkeep` | long work that operators ask for, with progress |
 //!
 //! Place: I/O; the outermost room of a node.
@@ -17,6 +18,7 @@ mod admin;
 mod batch_put;
 mod check;
 mod hints;
+mod layout;
 mod requests;
 mod session;
 mod transact;

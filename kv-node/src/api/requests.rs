@@ -232,7 +232,7 @@ impl Requests {
         hop: Hop,
         ask: impl FnOnce() -> Ask,
     ) -> Result<PutResponse, RequestError> {
-        let primaries = write.place.primaries();
+        let primaries = write.place.receivers();
         if hop == Hop::First && !primaries.contains(&self.core.cluster.node) {
             match self.forward(primaries, ask(), deadline).await {
                 // Without a primary in sight this node stands in itself: carts are always writable.

@@ -197,6 +197,14 @@ impl HealthBoard {
         }
     }
 
+    /// It is no member any more.
+    pub(crate) fn forget(&self, node: NodeId) {
+        self.change(|opinions, _| opinions.remove(node));
+        let mut gossip = self.gossip.lock();
+        gossip.rumours.remove(node);
+        gossip.greeted.remove(&node);
+    }
+
     /// News that nobody shall miss.
     fn change(&self, change: impl FnOnce(&mut Opinions, Duration)) {
         let now = self.started.elapsed();

@@ -192,6 +192,7 @@ async fn deliver(handoff: &Handoff, target: NodeId, way: Way, hint: StoredHint) 
         record: hint.record.clone(),
         generation: work.generation(),
         origin: None,
+        layout_epoch: 0,
     };
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
     let (asked, body) = match way {

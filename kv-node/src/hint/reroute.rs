@@ -121,6 +121,7 @@ async fn give_to_owners(
                 record,
                 generation,
                 origin: None,
+                layout_epoch: 0,
             });
             let deadline = Instant::now() + OWNER_TIMEOUT;
             match cluster.call_in_bulk(owner, write, deadline).await {

@@ -111,6 +111,10 @@ impl Care<'_> {
             return Ok(());
         }
         let members = &self.core.members;
+        // Who has left is not taken in again by itself.
+        if members.has_left() {
+            return Ok(());
+        }
         for node in self.core.cluster.peers().nodes() {
             members.pull(node).await;
         }

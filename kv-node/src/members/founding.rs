@@ -58,7 +58,7 @@ impl Members {
             return Ok(());
         };
         let identity = self.identity.lock().clone();
-        self.write(Some(&founded), &identity).await?;
+        self.write(Some((&draft, &founded)), &identity).await?;
         self.fence
             .replace(|| {
                 self.cluster.set_layout(Arc::new(founded));

@@ -8,6 +8,8 @@
 //! | `deciding` | this node's vote on the next layout, and its own proposals |
 //! | `pulse` | how an older copy of a data directory is found out |
 //! | `recover` | what an operator declares when too few sure members are left |
+//! | `staged`, `newcomers` | what operators wish for, and who is at the door |
+//! | `history` | which layouts were adopted, for people |
 //! | `care` | what a node does when its store is not the one that the layout names, or is being taught |
 //!
 //! Place: I/O; drives `souk_kv_core::layout`. Everything that asks "which layout, whose store" asks here.
@@ -21,10 +23,19 @@ mod deciding;
 mod exchange;
 mod fence;
 mod founding;
+mod history;
+mod newcomers;
 mod pulse;
 mod recover;
+mod staged;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -49,8 +60,14 @@ pub(crate) use care::care_for_store;
 pub(crate) use deciding::DecideError;
 pub(crate) use fence::{Fence, Gate, Voice};
 pub(crate) use founding::found;
+pub(crate) use history::deeds;
+pub(crate) use newcomers::{Newcomer, Newcomers};
 use pulse::Pulses;
 pub(crate) use pulse::{Pulse, count_pulse};
+pub(crate) use staged::StagedLayout;
+
+/// What a node that is no member any more says of itself.
+const LEFT: &str = "it has left the cluster, whose layout names it no more: stop it; to come back it has to join again, with an empty data directory";
 
 /// The member set as this node has adopted it.
 #[derive(Debug)]
@@ -71,6 +88,10 @@ pub(crate) struct Members {
     ballots: Mutex<BallotClock>,
     agreed: watch::Sender<bool>,
     pulses: Pulses,
+    /// Nodes that want to become members.
+    pub(crate) newcomers: Newcomers,
+    /// Peers say that a newer layout does not name this node any more.
+    removed: AtomicBool,
     /// Rung when a layout or the identity has changed.
     changed: Notify,
 }
@@ -113,6 +134,8 @@ impl Members {
             ballots: Mutex::new(ballots),
             agreed: watch::Sender::new(is_agreed),
             pulses,
+            newcomers: Newcomers::default(),
+            removed: AtomicBool::new(false),
             changed: Notify::new(),
             cluster,
         };
@@ -153,6 +176,9 @@ impl Members {
     /// Why requests cannot be taken here now; `None` when they can.
     pub(crate) fn not_ready(&self) -> Option<String> {
         let layout = self.cluster.layout();
+        if self.has_left() {
+            return Some(LEFT.to_owned());
+        }
         if self.is_agreed() {
             let named = layout.store_of(self.cluster.node) == Some(self.store_id());
             return (!named).then(|| {
@@ -238,7 +264,7 @@ impl Members {
                 ..known.clone()
             }
         };
-        self.write(Some(&newer), &identity).await?;
+        self.write(Some((&current, &newer)), &identity).await?;
         *self.identity.lock() = identity;
         self.fence
             .replace(|| {
@@ -256,8 +282,14 @@ impl Members {
         info!(
             epoch = newer.epoch().0,
             learners = ?newer.learners(),
+            moving = newer.moving_since().is_some(),
             "a layout was adopted"
         );
+        if newer.member(self.cluster.node).is_none() {
+            warn!(
+                "this node has left the cluster: it hands over what it still has, then it can be stopped"
+            );
+        }
         self.changed.notify_waiters();
         Ok(true)
     }
@@ -278,6 +310,24 @@ impl Members {
         Ok(())
     }
 
+    /// Whether the newest layout that this node has heard of names it no more.
+    pub(crate) fn has_left(&self) -> bool {
+        let layout = self.cluster.layout();
+        self.removed.load(Ordering::Acquire)
+            || (self.is_agreed() && layout.member(self.cluster.node).is_none())
+    }
+
+    /// A peer says that this node is no member of the newer layout that it has adopted.
+    pub(crate) async fn note_removed(&self) {
+        if self.removed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        error!("{LEFT}");
+        let _one_at_a_time = self.adopting.lock().await;
+        self.fence.replace(|| self.gate()).await;
+        self.changed.notify_waiters();
+    }
+
     /// Waits until the layout or the identity changes.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
@@ -289,6 +339,8 @@ impl Members {
         let (node, store) = (self.cluster.node, self.store_id());
         let voice = if !self.is_agreed() {
             Voice::Silent("the first layout is not agreed on yet".to_owned())
+        } else if self.has_left() {
+            Voice::Silent(LEFT.to_owned())
         } else if layout.store_of(node) != Some(store) {
             Voice::Silent(format!(
                 "layout {} names another store for this node",
@@ -322,7 +374,8 @@ impl Members {
 
     async fn write(
         &self,
-        layout: Option<&Layout>,
+        // The one before, too.
+        layouts: Option<(&Layout, &Layout)>,
         identity: &StoreIdentity,
     ) -> Result<(), StorageError> {
         let mut batch = WriteBatch::new();
@@ -331,12 +384,14 @@ impl Members {
             keys::META_IDENTITY,
             identity.encode_to_vec(),
         );
-        if let Some(layout) = layout {
+        if let Some((older, newer)) = layouts {
             batch.put(
                 Keyspace::Meta,
                 keys::META_LAYOUT,
-                layout_to_wire(layout).encode_to_vec(),
+                layout_to_wire(newer).encode_to_vec(),
             );
+            let now_unix_ms = self.cluster.environment.unix_ms();
+            history::note(&mut batch, older, newer, now_unix_ms);
         }
         self.store.commit(batch.using_reserve()).await
     }

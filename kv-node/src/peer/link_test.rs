@@ -80,8 +80,7 @@ fn write(bytes: usize) -> Body {
     Body::WriteRecord(WriteRecord {
         store_key: Bytes::from_static(b"key"),
         record: vec![7; bytes].into(),
-        generation: 0,
-        origin: None,
+        ..WriteRecord::default()
     })
 }
 

@@ -26,6 +26,7 @@ pub(crate) mod stub;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
+use arc_swap::ArcSwap;
 use souk_kv_proto::{
     kv::{Error, ErrorCode, Outcome},
     peer::{Hello, HelloReply, peer_message::Body},
@@ -132,32 +133,75 @@ impl Lane {
     }
 }
 
-/// Everybody else: two links each.
+/// Everybody else: two links each. Who that is follows the layout.
 #[derive(Debug)]
 pub(crate) struct Peers {
-    peers: BTreeMap<NodeId, Lanes>,
+    peers: ArcSwap<BTreeMap<NodeId, Lanes>>,
 }
 
-#[derive(Debug)]
-struct Lanes {
+/// The two links to a peer.
+#[derive(Debug, Clone)]
+pub(crate) struct Lanes {
     foreground: Arc<PeerLink>,
     bulk: Arc<PeerLink>,
+}
+
+impl Lanes {
+    fn new(node: NodeId, name: &str, address: &str) -> Self {
+        let link = |lane| {
+            Arc::new(PeerLink::new(
+                node,
+                lane,
+                name.to_owned(),
+                address.to_owned(),
+            ))
+        };
+        Self {
+            foreground: link(Lane::Foreground),
+            bulk: link(Lane::Bulk),
+        }
+    }
+
+    /// Both of them.
+    pub(crate) fn links(&self) -> [&Arc<PeerLink>; 2] {
+        [&self.foreground, &self.bulk]
+    }
 }
 
 impl Peers {
     /// Peers by number, name and address.
     pub(crate) fn new(peers: impl IntoIterator<Item = (NodeId, String, String)>) -> Self {
         let lanes = |(node, name, address): (NodeId, String, String)| {
-            let link = |lane| Arc::new(PeerLink::new(node, lane, name.clone(), address.clone()));
-            let lanes = Lanes {
-                foreground: link(Lane::Foreground),
-                bulk: link(Lane::Bulk),
-            };
-            (node, lanes)
+            (node, Lanes::new(node, &name, &address))
         };
         Self {
-            peers: peers.into_iter().map(lanes).collect(),
+            peers: ArcSwap::from_pointee(peers.into_iter().map(lanes).collect()),
         }
+    }
+
+    /// Takes up a peer that has become a member; the links of one that is known stay as they are.
+    pub(crate) fn meet(&self, node: NodeId, name: &str, address: &str) {
+        self.peers.rcu(|known| {
+            let mut peers = BTreeMap::clone(known);
+            peers
+                .entry(node)
+                .or_insert_with(|| Lanes::new(node, name, address));
+            peers
+        });
+    }
+
+    /// Lets go of a peer that is no member any more. Whoever runs its links has to end them.
+    pub(crate) fn part(&self, node: NodeId) {
+        self.peers.rcu(|known| {
+            let mut peers = BTreeMap::clone(known);
+            peers.remove(&node);
+            peers
+        });
+    }
+
+    /// The links to a peer.
+    pub(crate) fn lanes(&self, node: NodeId) -> Option<Lanes> {
+        self.peers.load().get(&node).cloned()
     }
 
     /// Asks a peer and waits for its answer until the deadline.
@@ -167,7 +211,7 @@ impl Peers {
         body: Body,
         deadline: Instant,
     ) -> Result<Body, PeerError> {
-        match self.peers.get(&node) {
+        match self.lanes(node) {
             Some(lanes) => lanes.foreground.call(body, deadline).await,
             None => Err(PeerError::NotConnected),
         }
@@ -180,7 +224,7 @@ impl Peers {
         body: Body,
         deadline: Instant,
     ) -> Result<Body, PeerError> {
-        match self.peers.get(&node) {
+        match self.lanes(node) {
             Some(lanes) => lanes.bulk.call(body, deadline).await,
             None => Err(PeerError::NotConnected),
         }
@@ -188,29 +232,23 @@ impl Peers {
 
     /// Whether the link that requests take stands.
     pub(crate) fn is_connected(&self, node: NodeId) -> bool {
-        self.peers
-            .get(&node)
-            .is_some_and(|lanes| lanes.foreground.is_connected())
+        let peers = self.peers.load();
+        let lanes = peers.get(&node);
+        lanes.is_some_and(|lanes| lanes.foreground.is_connected())
     }
 
     /// Breaks the links to a peer, which then greets again: another store speaks for it now.
     pub(crate) fn reset(&self, node: NodeId) {
-        if let Some(lanes) = self.peers.get(&node) {
+        if let Some(lanes) = self.lanes(node) {
             lanes.foreground.reset();
             lanes.bulk.reset();
         }
     }
 
     /// Who they are, in order.
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.peers.keys().copied()
-    }
-
-    /// All links, two to a peer.
-    pub(crate) fn links(&self) -> impl Iterator<Item = &Arc<PeerLink>> {
-        self.peers
-            .values()
-            .flat_map(|lanes| [&lanes.foreground, &lanes.bulk])
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        let nodes: Vec<NodeId> = self.peers.load().keys().copied().collect();
+        nodes.into_iter()
     }
 }
 

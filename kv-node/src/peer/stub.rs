@@ -137,12 +137,16 @@ pub(crate) async fn connect(
 ) -> (Peers, Arc<Watcher>) {
     let peers = Peers::new([(node, "n2".to_owned(), address.to_string())]);
     let watcher = Arc::new(Watcher(watch::Sender::new((false, false))));
-    for link in peers.links() {
+    for link in peers
+        .nodes()
+        .filter_map(|node| peers.lanes(node))
+        .flat_map(|lanes| lanes.links().map(Arc::clone))
+    {
         let options = LinkOptions {
             network: Network::System,
             in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
         };
-        tokio::spawn(Arc::clone(link).run(options, Arc::clone(&watcher), stop.clone()));
+        tokio::spawn(link.run(options, Arc::clone(&watcher), stop.clone()));
     }
     watcher.wait((true, true)).await;
     (peers, watcher)

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use souk_kv_core::register::{
-    AcceptReply, Acceptors, Action, Ballot, Base, Chosen, Evaluation, GroupImage, Lead, Lost,
-    PromiseReply, Round, RowSelection,
+    AcceptReply, Action, Ballot, Base, Chosen, Evaluation, GroupImage, Lead, Lost, PromiseReply,
+    Round, RowSelection,
 };
 use souk_kv_proto::{
     convert::register::{
@@ -68,8 +68,7 @@ impl BallotRun {
         ballot: Ballot,
         rows: RowSelection,
     ) -> Self {
-        let acceptors = Acceptors::new(place.acceptors.iter().copied());
-        let (round, actions) = Round::prepare(acceptors, place.epoch, ballot, rows);
+        let (round, actions) = Round::prepare((*place.voters).clone(), place.epoch, ballot, rows);
         let mut run = Self::new(voting, place, round);
         let ended = run.perform(actions);
         debug_assert!(ended.is_none(), "a round begins with questions");
@@ -191,11 +190,17 @@ impl BallotRun {
 impl Voting {
     /// How many of the group's acceptors seem up and may vote.
     pub(super) fn reachable(&self, place: &GroupPlace) -> usize {
-        place
-            .acceptors
-            .iter()
-            .filter(|&&node| self.cluster.is_up(node) && !self.cluster.is_learner(node))
-            .count()
+        let acceptors = place.acceptors.iter();
+        acceptors.filter(|node| self.may_vote(**node)).count()
+    }
+
+    /// Whether enough of them do.
+    pub(super) fn is_quorum_reachable(&self, place: &GroupPlace) -> bool {
+        place.voters.is_quorum(|node| self.may_vote(node))
+    }
+
+    fn may_vote(&self, node: NodeId) -> bool {
+        self.cluster.is_up(node) && !self.cluster.is_learner(node)
     }
 
     async fn ask_prepare(

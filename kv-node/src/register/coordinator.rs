@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::Mutex;
 use souk_kv_core::{
     outcome::Outcome,
-    register::{BallotClock, RowKey, RowSelection, Rows, Transaction},
+    register::{BallotClock, RowKey, RowRange, RowSelection, Rows, Transaction},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -132,6 +132,22 @@ impl RegisterCoordinator {
         }
     }
 
+    /// Gets the newest state of a group chosen once more, by whoever votes on it now, and changes nothing.
+    pub(crate) async fn settle_group(
+        &self,
+        place: &GroupPlace,
+        deadline: Instant,
+    ) -> Result<(), RequestError> {
+        let first_row = RowRange {
+            from: RowKey::user(b""),
+            to: None,
+            rows_max: 1,
+            reverse: false,
+        };
+        let selection = RowSelection::range(first_row);
+        self.settle(place, selection, deadline).await.map(drop)
+    }
+
     /// Erases old rows of a group, from this one on; false when there was nothing to erase after all.
     pub(super) async fn sweep(
         &self,
@@ -150,11 +166,14 @@ impl RegisterCoordinator {
 
     /// Refuses at once, with nothing sent, when too few acceptors seem up.
     pub(super) fn check_reachable(&self, place: &GroupPlace) -> Result<(), RequestError> {
-        let (reachable, needed) = (self.shared.voting.reachable(place), place.majority());
-        if reachable < needed {
-            return Err(RequestError::Unavailable { reachable, needed });
+        let voting = &self.shared.voting;
+        if voting.is_quorum_reachable(place) {
+            return Ok(());
         }
-        Ok(())
+        Err(RequestError::Unavailable {
+            reachable: voting.reachable(place),
+            needed: place.majority(),
+        })
     }
 
     fn enqueue(&self, place: &GroupPlace, job: Job) -> Result<(), RequestError> {

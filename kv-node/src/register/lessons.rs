@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     error::RequestError,
-    keys::{BucketId, GroupKey, partition_prefix, prefix_end},
+    keys::{GroupKey, partition_prefix, prefix_end},
+    system::SystemGroup,
 };
 
 /// Bytes of rows in one page of a lesson; the row that reaches it is the last.
@@ -28,9 +29,6 @@ const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const NAMES_MAX: usize = 1_000;
 /// Rows erased in one batch.
 const ERASE_ROWS: usize = 10_000;
-
-/// The bucket of the cluster's own group, which belongs to no partition.
-const SYSTEM_BUCKET: BucketId = BucketId(0);
 
 /// A page of a group's rows.
 #[derive(Debug)]
@@ -183,6 +181,16 @@ impl GroupStore {
         Ok(erased)
     }
 
+    /// Whether there is a group of a partition here.
+    pub(crate) fn holds_any(&self, partition: PartitionId) -> Result<bool, RequestError> {
+        Ok(self.next_group(partition, None)?.is_some())
+    }
+
+    /// Forgets all groups of a partition that this node votes on no more, under the layout that it has adopted.
+    pub(crate) async fn forget(&self, partition: PartitionId) -> Result<usize, RequestError> {
+        self.keep_only(partition, |_| false).await
+    }
+
     /// The first group of a partition behind another one; skips its rows without reading them.
     pub(super) fn next_group(
         &self,
@@ -206,7 +214,7 @@ impl GroupStore {
                 start = Some([&found.key[..], &[0]].concat().into());
                 continue;
             };
-            if group.bucket != SYSTEM_BUCKET {
+            if !SystemGroup::owns(&group) {
                 return Ok(Some(group));
             }
             start = behind(&group);

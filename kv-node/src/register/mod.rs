@@ -34,7 +34,10 @@ mod sweeping;
 mod teaching;
 mod work;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use souk_kv_core::register::Acceptors;
 use souk_kv_proto::peer::Group;
 use souk_ring::{Layout, LayoutEpoch, NodeId, PartitionId};
 
@@ -56,25 +59,46 @@ pub(crate) use work::Judged;
 pub(crate) struct GroupPlace {
     pub(crate) key: GroupKey,
     pub(crate) epoch: LayoutEpoch,
-    pub(crate) acceptors: Vec<NodeId>,
+    /// Whom to ask, the natural coordinator first; while copies move, behind them those who are to vote afterwards.
+    pub(crate) acceptors: Arc<[NodeId]>,
+    /// Which of their votes decide.
+    pub(crate) voters: Arc<Acceptors>,
+    /// Copies that its bucket keeps.
+    copies: usize,
 }
 
 impl GroupPlace {
+    /// The place of a group whose bucket keeps so many copies; of the cluster's own groups it is all members.
+    pub(crate) fn new(layout: &Layout, key: GroupKey, copies: usize) -> Self {
+        let (acceptors, voters) = if SystemGroup::owns(&key) {
+            let everybody: Vec<NodeId> = layout.members().keys().copied().collect();
+            (everybody, Acceptors::of_members(layout))
+        } else {
+            let partition = key.partition;
+            (
+                layout.receivers(partition, copies),
+                Acceptors::of_partition(layout, partition, copies),
+            )
+        };
+        Self {
+            key,
+            epoch: layout.epoch(),
+            acceptors: acceptors.into(),
+            voters: Arc::new(voters),
+            copies,
+        }
+    }
+
     /// Follows the layout: who votes now, and in which epoch. True when anything has changed.
     pub(crate) fn follow(&mut self, layout: &Layout) -> bool {
         if layout.epoch() == self.epoch {
             return false;
         }
-        self.epoch = layout.epoch();
-        self.acceptors = if self.key == SystemGroup::key() {
-            layout.members().keys().copied().collect()
-        } else {
-            let owners = layout.owners(self.key.partition);
-            owners[..self.acceptors.len().min(owners.len())].to_vec()
-        };
+        *self = Self::new(layout, self.key.clone(), self.copies);
         true
     }
 
+    /// How many votes decide, for people; while copies move it has to be a majority of both sets.
     pub(crate) fn majority(&self) -> usize {
         self.acceptors.len() / 2 + 1
     }

@@ -5,8 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use metrics::counter;
 use souk_kv_core::register::{
-    Acceptors, ReadOutcome, ReadReply, ReadRequest, ReadRound, Row, RowKey, RowRange, RowSelection,
-    Rows,
+    ReadOutcome, ReadReply, ReadRequest, ReadRound, Row, RowKey, RowRange, RowSelection, Rows,
 };
 use souk_kv_proto::{
     convert::register::{read_reply_from_wire, read_to_wire},
@@ -122,12 +121,11 @@ impl RegisterCoordinator {
     ) -> Option<Rows> {
         let local = self.shared.voting.cluster.node;
         let has_local = place.acceptors.contains(&local);
-        let mut round =
-            ReadRound::new(Acceptors::new(place.acceptors.iter().copied()), place.epoch);
+        let mut round = ReadRound::new((*place.voters).clone(), place.epoch);
         let mut asked = FuturesUnordered::new();
         let rows = Arc::new(selection.clone());
         let none = Arc::new(RowSelection::default());
-        for &node in &place.acceptors {
+        for &node in place.acceptors.iter() {
             // Rows from one replier are enough: here, where they cost no wire.
             let wants_rows = node == local || !has_local;
             let rows = Arc::clone(if wants_rows { &rows } else { &none });

@@ -113,12 +113,7 @@ impl<'a> Pupil<'a> {
             .iter()
             .filter(|bucket| bucket.mode == Mode::Register);
         let copies = registers
-            .map(|bucket| {
-                (
-                    bucket.id,
-                    bucket.replicas_n.count().min(layout.copies_count()),
-                )
-            })
+            .map(|bucket| (bucket.id, bucket.replicas_n.count()))
             .collect();
         Ok(Self {
             core,
@@ -129,10 +124,12 @@ impl<'a> Pupil<'a> {
 
     /// Learns everything that this node is to hold. What was taught before is not taught again.
     pub(crate) async fn learn_all(&self) -> Result<(), TeachError> {
-        self.learn_group(&SystemGroup::key()).await?;
+        for key in SystemGroup::keys() {
+            self.learn_group(&key).await?;
+        }
         let store = self.core.members.store_id();
         let mut left = Vec::new();
-        for partition in self.layout.partitions_of(self.core.cluster.node) {
+        for partition in self.layout.kept_by(self.core.cluster.node) {
             let taught = self
                 .core
                 .store
@@ -174,7 +171,7 @@ impl<'a> Pupil<'a> {
     }
 
     async fn learn_partition(&self, partition: PartitionId) -> Result<(), TeachError> {
-        let owners = self.layout.owners(partition);
+        let owners = &self.layout.receivers(partition, usize::MAX);
         if self.is_heir() && !owners.iter().any(|owner| self.is_sure(*owner)) {
             // An operator has accepted that no copy of it is left.
             self.core.groups.keep_only(partition, |_| false).await?;
@@ -224,8 +221,9 @@ impl<'a> Pupil<'a> {
         // Buckets may have fewer copies than the layout: each has a majority of its own.
         let counts = self.copies.values().copied().chain([owners.len()]);
         for count in counts {
-            let voters = &owners[..count.min(owners.len())];
-            let acceptors = self.teaching_acceptors(voters);
+            let voters = self.layout.receivers(partition, count);
+            let acceptors =
+                self.teaching_acceptors(Acceptors::of_partition(&self.layout, partition, count));
             if voters.contains(&own) && !acceptors.is_quorum(|node| told.contains(&node)) {
                 return Err(TeachError::TooFew {
                     what: partition.to_string(),
@@ -267,7 +265,7 @@ impl<'a> Pupil<'a> {
             return Ok(());
         };
         let mut lesson = Lesson::new(
-            self.teaching_acceptors(&voters),
+            self.teaching_acceptors(voters),
             self.core.cluster.node,
             self.layout.epoch(),
             |node| self.is_sure(node),
@@ -329,18 +327,16 @@ impl<'a> Pupil<'a> {
     }
 
     /// Who votes on a group; `None` when this node does not, or when its bucket is not known.
-    fn voters(&self, key: &GroupKey) -> Option<Vec<NodeId>> {
-        if *key == SystemGroup::key() {
-            return Some(self.layout.members().keys().copied().collect());
+    fn voters(&self, key: &GroupKey) -> Option<Acceptors> {
+        if SystemGroup::owns(key) {
+            return Some(Acceptors::of_members(&self.layout));
         }
         // An heir takes what there is, of whichever bucket.
-        let unknown = self.is_heir().then(|| self.layout.copies_count());
+        let unknown = self.is_heir().then_some(usize::MAX);
         let count = self.copies.get(&key.bucket).copied().or(unknown)?;
-        let owners = self.layout.owners(key.partition);
-        let voters = &owners[..count.min(owners.len())];
-        voters
-            .contains(&self.core.cluster.node)
-            .then(|| voters.to_vec())
+        let voters = self.layout.receivers(key.partition, count);
+        let is_voter = voters.contains(&self.core.cluster.node);
+        is_voter.then(|| Acceptors::of_partition(&self.layout, key.partition, count))
     }
 
     fn is_sure(&self, node: NodeId) -> bool {
@@ -352,13 +348,17 @@ impl<'a> Pupil<'a> {
     }
 
     /// Of whom a majority has to tell: of all voters; or, where an operator has said whose copies count, all of those.
-    fn teaching_acceptors(&self, voters: &[NodeId]) -> Acceptors {
+    fn teaching_acceptors(&self, voters: Acceptors) -> Acceptors {
+        let mut sure = voters
+            .nodes()
+            .into_iter()
+            .filter(|node| self.is_sure(*node));
         if mutant!("one-teacher") {
-            Acceptors::every(voters.iter().copied().find(|node| self.is_sure(*node)))
+            Acceptors::every(sure.next())
         } else if self.is_heir() {
-            Acceptors::every(voters.iter().copied().filter(|node| self.is_sure(*node)))
+            Acceptors::every(sure)
         } else {
-            Acceptors::new(voters.iter().copied())
+            voters
         }
     }
 

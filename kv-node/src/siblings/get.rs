@@ -303,6 +303,7 @@ impl Coordinator {
                 record: record.clone(),
                 generation: work.generation(),
                 origin: None,
+                layout_epoch: 0,
             };
             let work = work.clone();
             self.tasks.spawn(async move {

@@ -96,7 +96,7 @@ impl Coordinator {
         let now_ms = self.cluster.environment.unix_ms();
         let is_primary = writes
             .first()
-            .is_some_and(|write| write.place.primaries().contains(&self.cluster.node));
+            .is_some_and(|write| write.place.receivers().contains(&self.cluster.node));
         if !is_primary {
             return self.prepare_as_visitor(writes, now_ms).await;
         }

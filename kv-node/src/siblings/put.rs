@@ -23,7 +23,7 @@ use souk_kv_proto::{
     peer::{StoreHint, WriteRecord, WriteRecords, peer_message::Body},
 };
 use souk_kv_storage::StorageError;
-use souk_ring::NodeId;
+use souk_ring::{LayoutEpoch, NodeId};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until, timeout_at},
@@ -82,6 +82,8 @@ type Sent = BoxFuture<'static, (NodeId, Stored)>;
 struct Load {
     records: Records,
     work: Work,
+    /// Under which the receivers were chosen.
+    epoch: LayoutEpoch,
     /// Taken by the send to this node itself.
     own: Option<OwnCopies>,
     explanation: Option<Explanation>,
@@ -126,8 +128,8 @@ impl Coordinator {
         };
         let place = &first.place;
         let request = PutRequest {
-            primaries: place.primaries(),
-            fallbacks: place.fallbacks(),
+            primaries: place.receivers(),
+            fallbacks: place.standins(),
             local: self.cluster.node,
             write_quorum: match write_quorum(place, options)? {
                 needed if mutant!("put-one-short") => needed.saturating_sub(1).max(1),
@@ -143,6 +145,7 @@ impl Coordinator {
                 needed: needed.into(),
             });
         }
+        let epoch = place.epoch();
         let needed = request.write_quorum.into();
         let started = Instant::now();
         let explained = options.explain.then(|| place.clone());
@@ -171,6 +174,7 @@ impl Coordinator {
         let load = Load {
             records: prepared.records,
             work,
+            epoch,
             own: prepared.own,
             explanation,
         };
@@ -253,7 +257,7 @@ impl Coordinator {
     fn send(&self, load: &mut Load, node: NodeId, hinted_for: Option<NodeId>) -> Sent {
         if node != self.cluster.node {
             let bodies = match hinted_for {
-                None => as_writes(&load.records, &load.work),
+                None => as_writes(&load.records, &load.work, load.epoch),
                 Some(target) => as_hints(&load.records, &load.work, target),
             };
             return send_away(Arc::clone(&self.cluster), node, bodies);
@@ -331,12 +335,13 @@ fn as_hints(records: &Records, work: &Work, target: NodeId) -> SmallVec<[Body; 1
 }
 
 /// As few messages as their size allows.
-fn as_writes(records: &Records, work: &Work) -> SmallVec<[Body; 1]> {
+fn as_writes(records: &Records, work: &Work, epoch: LayoutEpoch) -> SmallVec<[Body; 1]> {
     let write = |named: &NamedRecord| WriteRecord {
         store_key: named.store_key.clone(),
         record: named.record.clone(),
         generation: work.generation(),
         origin: None,
+        layout_epoch: epoch.0,
     };
     if let [only] = records.as_slice() {
         return smallvec![Body::WriteRecord(write(only))];

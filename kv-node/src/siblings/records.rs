@@ -231,6 +231,23 @@ impl Records {
             .commit(beside.using_reserve(), leaves, Durability::Synced)
     }
 
+    /// Removes records that others hold by now, as far as they are still what they were; how many that is.
+    pub(crate) async fn erase_same(&self, offered: &[WriteRecord]) -> Result<u64, RequestError> {
+        let mut erased = 0;
+        for offer in offered {
+            let _guard = self.lock(&offer.store_key).await;
+            let stored = self.store.get(Keyspace::Records, &offer.store_key)?;
+            if stored.as_ref() != Some(&offer.record) {
+                continue;
+            }
+            let held = Local::of(stored).held();
+            self.erase(offer.store_key.clone(), held, WriteBatch::new())
+                .await?;
+            erased += 1;
+        }
+        Ok(erased)
+    }
+
     /// A page of records in key order, behind `after`.
     pub(crate) fn page(
         &self,

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use souk_kv_core::quorum::Consistency;
 use souk_kv_proto::kv::{self, RequestOptions};
 use souk_kv_storage::NotWritten;
-use souk_ring::{Layout, NodeId};
+use souk_ring::{Layout, LayoutEpoch, NodeId, PartitionId};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
 
@@ -100,6 +100,15 @@ pub(crate) struct RecordPlace {
     pub(crate) group: GroupKey,
     pub(crate) store_key: Bytes,
     layout: Arc<Layout>,
+    /// Set while copies of its partition move.
+    moving: Option<Arc<MovingPlace>>,
+}
+
+/// Whom writes go to while copies move.
+#[derive(Debug)]
+struct MovingPlace {
+    receivers: Vec<NodeId>,
+    fallbacks: Vec<NodeId>,
 }
 
 impl RecordPlace {
@@ -116,12 +125,42 @@ impl RecordPlace {
             partition_key,
         };
         let store_key = group.record(sort_key);
+        let moving = layout
+            .moving_since()
+            .and_then(|_| MovingPlace::of(&layout, partition, &bucket));
         Self {
             bucket,
             group,
             store_key,
             layout,
+            moving: moving.map(Arc::new),
         }
+    }
+
+    /// Whom a write is sent to: the primaries and, while copies move, those who are to become primaries.
+    pub(crate) fn receivers(&self) -> &[NodeId] {
+        match &self.moving {
+            Some(moving) => &moving.receivers,
+            None => self.primaries(),
+        }
+    }
+
+    /// Under which layout all of them were chosen.
+    pub(crate) fn epoch(&self) -> LayoutEpoch {
+        self.layout.epoch()
+    }
+
+    /// Who stands in for an absent receiver.
+    pub(crate) fn standins(&self) -> &[NodeId] {
+        match &self.moving {
+            Some(moving) => &moving.fallbacks,
+            None => self.fallbacks(),
+        }
+    }
+
+    /// Receivers that are no primaries yet.
+    fn gaining_count(&self) -> usize {
+        self.receivers().len() - self.primaries().len()
     }
 
     pub(crate) fn primaries(&self) -> &[NodeId] {
@@ -134,6 +173,23 @@ impl RecordPlace {
         self.layout
             .preference_list(self.group.partition)
             .fallbacks(self.bucket.replicas_n)
+    }
+}
+
+impl MovingPlace {
+    /// `None` when nobody gains a copy.
+    fn of(layout: &Layout, partition: PartitionId, bucket: &Bucket) -> Option<Self> {
+        let list = layout.preference_list(partition);
+        let receivers = layout.receivers(partition, bucket.replicas_n.count());
+        if receivers.len() == list.primaries(bucket.replicas_n).len() {
+            return None;
+        }
+        let standins = list.fallbacks(bucket.replicas_n).iter().copied();
+        let fallbacks = standins.filter(|node| !receivers.contains(node)).collect();
+        Some(Self {
+            receivers,
+            fallbacks,
+        })
     }
 }
 
@@ -150,17 +206,20 @@ pub(super) fn read_quorum(
     )
 }
 
-/// W of one request.
+/// W of one request. While copies move, those who gain one are asked besides, and as many more have to have it: then
+/// no more of the next primaries can be without the write than of the present ones.
 pub(super) fn write_quorum(
     place: &RecordPlace,
     options: &RequestOptions,
 ) -> Result<u8, RequestError> {
-    resolve(
+    let wanted = resolve(
         place,
         options,
         options.write_quorum,
         place.bucket.quorums.write_quorum(),
-    )
+    )?;
+    let gaining = u8::try_from(place.gaining_count()).unwrap_or(u8::MAX);
+    Ok(wanted.saturating_add(gaining))
 }
 
 fn resolve(

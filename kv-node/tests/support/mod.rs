@@ -1,7 +1,7 @@
 //! A cluster of real nodes inside the test process: real sockets, real engines, real client library.
 
 pub(crate) mod cables;
-mod ports;
+pub(crate) mod ports;
 
 use std::{path::Path, time::Duration};
 
@@ -118,6 +118,7 @@ impl TestCluster {
             config,
             data: self.data.path().join(&name),
             name,
+            join: None,
         }
     }
 
@@ -134,6 +135,18 @@ impl TestCluster {
     /// Mends all cables.
     pub(crate) fn heal(&self) {
         self.cables.iter().flatten().for_each(Cable::mend);
+    }
+
+    /// Tries to start one node, which has to refuse with these words.
+    pub(crate) async fn start_node_that_fails(&self, index: usize, words: &str) {
+        let refused = Node::start(self.options(index), Environment::system()).await;
+        let message = refused.err().map(|error| error.to_string());
+        assert!(
+            message
+                .as_ref()
+                .is_some_and(|message| message.contains(words)),
+            "{message:?}"
+        );
     }
 
     /// The configuration with other lines on repair, for nodes that are started from now on.
