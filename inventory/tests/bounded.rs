@@ -6,8 +6,8 @@ mod group;
 
 use group::{Group, order, reservation, units};
 use souk_inventory::{
-    CommandId, LEDGER_PAGES_KEPT, OUTBOX_CLEAR_MAX, OUTBOX_ROWS_MAX, OutboxRow, Row, RowKey,
-    SHORTEN_MAX, StockAnswer, StockCommand, StockEvent, plan,
+    COMMANDS_MAX, CommandId, LEDGER_PAGES_KEPT, OUTBOX_CLEAR_MAX, OUTBOX_ROWS_MAX, OutboxRow,
+    ReservationId, Row, RowKey, SHORTEN_MAX, StockAnswer, StockCommand, StockEvent, plan,
 };
 
 /// As `Group::one`, without looking through the whole group afterwards.
@@ -39,6 +39,89 @@ fn events(group: &Group) -> Vec<StockEvent> {
         }
     });
     rows.flatten().collect()
+}
+
+/// What a command costs: rows looked up, rows changed, bytes of those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Cost {
+    rows_read: usize,
+    rows_written: usize,
+    bytes_written: usize,
+}
+
+fn cost(group: &mut Group, command: StockCommand) -> Cost {
+    let commands = [command];
+    let (rows, rows_read) = group.read_and_count(&commands, NOW_MS);
+    let planned = plan(&rows, &commands, NOW_MS).unwrap();
+    assert!(planned.answers[0].is_ok(), "{:?}", planned.answers);
+    group.write(&planned);
+    let (puts, deletes) = (&planned.changes.puts, &planned.changes.deletes);
+    let put_bytes = puts
+        .iter()
+        .map(|(key, row)| key.to_bytes().len() + row.to_bytes().len());
+    Cost {
+        rows_read,
+        rows_written: puts.len() + deletes.len(),
+        bytes_written: put_bytes.sum(),
+    }
+}
+
+const NOW_MS: u64 = 1_000;
+
+fn reserve(number: u64) -> StockCommand {
+    StockCommand::Reserve {
+        reservation_id: numbered(number),
+        quantity: units(1),
+        // All of them run out at different times, later.
+        expires_unix_ms: NOW_MS + 600_000 + number,
+    }
+}
+
+fn numbered(number: u64) -> ReservationId {
+    // As ids come: in no order.
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ReservationId::from_bytes((u128::from(mixed) << 64 | u128::from(number)).to_be_bytes())
+}
+
+/// The dearest of a hundred reservations, confirmations and releases each, beside so many live holds.
+fn dearest_beside(holds: u64) -> [Cost; 3] {
+    let mut group = Group::with_available(2_000_000);
+    let all: Vec<StockCommand> = (0..holds).map(reserve).collect();
+    for commands in all.chunks(COMMANDS_MAX) {
+        let planned = plan(&group.read(commands, NOW_MS), commands, NOW_MS).unwrap();
+        assert!(planned.answers.iter().all(Result::is_ok));
+        group.write(&planned);
+    }
+    assert_eq!(u64::from(group.summary().holds_count), holds);
+    let confirm = |number| StockCommand::Confirm {
+        reservation_id: numbered(number),
+        order_id: order(1),
+    };
+    let release = |number| StockCommand::Release {
+        reservation_id: numbered(number),
+    };
+    let mut dearest = |commands: &mut dyn Iterator<Item = StockCommand>| {
+        commands.map(|command| cost(&mut group, command)).max()
+    };
+    [
+        dearest(&mut (holds..holds + 100).map(reserve)).unwrap(),
+        dearest(&mut (0..100).map(confirm)).unwrap(),
+        dearest(&mut (100..200).map(release)).unwrap(),
+    ]
+}
+
+#[test]
+fn a_command_costs_the_same_beside_many_holds() {
+    let (few, many) = (dearest_beside(1_000), dearest_beside(100_000));
+    for (few, many) in few.into_iter().zip(many) {
+        assert_eq!(few.rows_read, many.rows_read);
+        assert_eq!(few.rows_written, many.rows_written);
+        // Numbers with more digits take a few bytes more.
+        assert!(
+            many.bytes_written <= few.bytes_written + 16,
+            "{few:?} beside few holds, {many:?} beside many"
+        );
+    }
 }
 
 #[test]

@@ -72,21 +72,35 @@ impl Group {
 
     /// Reads what the plan of these commands needs, the summary first.
     pub fn read(&self, commands: &[StockCommand], clock_unix_ms: u64) -> StockRows {
+        self.read_and_count(commands, clock_unix_ms).0
+    }
+
+    /// The same, and how many rows were looked up.
+    pub fn read_and_count(
+        &self,
+        commands: &[StockCommand],
+        clock_unix_ms: u64,
+    ) -> (StockRows, usize) {
+        let mut count = 1;
         let mut read = StockRows::new(Some(self.summary()));
         for key in commands.iter().filter_map(StockCommand::row) {
             read.insert(key, self.rows.get(&key.to_bytes()).map(AsRef::as_ref))
                 .unwrap();
+            count += 1;
         }
         if read.wants_expiring(clock_unix_ms) {
             let (rows, complete) = self.scan(RowKey::EXPIRY_PREFIX, EXPIRY_ROWS_MAX);
+            count += rows.len();
             read.insert_expiring(rows, complete).unwrap();
             for key in read.wants_holds(clock_unix_ms) {
                 read.insert(key, self.rows.get(&key.to_bytes()).map(AsRef::as_ref))
                     .unwrap();
+                count += 1;
             }
         }
         if read.wants_ended(clock_unix_ms) {
             let (rows, complete) = self.scan(RowKey::ENDED_PREFIX, PRUNE_MAX + 1);
+            count += rows.len();
             read.insert_ended(rows.into_iter().map(|(key, _)| key), complete)
                 .unwrap();
         }
@@ -97,11 +111,12 @@ impl Group {
                 .take(SHORTEN_MAX)
                 .map(|(key, value)| (key.as_ref(), value.as_ref()))
                 .collect();
+            count += pages.len() + 1;
             let checkpoint = self.rows.get(&RowKey::Checkpoint.to_bytes());
             read.insert_oldest(checkpoint.map(AsRef::as_ref), pages)
                 .unwrap();
         }
-        read
+        (read, count)
     }
 
     fn scan(&self, prefix: &str, limit: usize) -> (Vec<Pair<'_>>, bool) {
