@@ -109,7 +109,9 @@ pub struct Crowd {
 #[must_use]
 pub fn all() -> Vec<Box<dyn Workload>> {
     vec![
-        Box::new(Register),
+        Box::new(Register::FEW),
+        Box::new(Register::HOT),
+        Box::new(Register::WIDE),
         Box::new(CasRegister),
         Box::new(Set),
         Box::new(Ledger),

@@ -1,7 +1,8 @@
 //! Conditional writes on few rows, by many clients at once.
 //!
 //! Clients remember the version that they saw last of each row, so that many of their conditions hold, and many
-//! have just ceased to.
+//! have just ceased to. Three kinds of it, which differ in how many register groups share the load: all of it on one, some
+//! on each of a few, hardly any two requests at once on the same of a hundred.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,8 +24,6 @@ use crate::checker::{Checker, Linearizable};
 use crate::history::{History, Pending, Recorder};
 
 const BUCKET: &str = "jepsen-register";
-/// Register groups.
-const GROUPS: u32 = 3;
 /// Rows of each.
 const ROWS: u32 = 2;
 /// Pause between two requests of a client.
@@ -32,15 +31,41 @@ const PAUSE: Duration = Duration::from_millis(15);
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-pub struct Register;
+pub struct Register {
+    name: &'static str,
+    about: &'static str,
+    /// Register groups.
+    groups: u32,
+}
+
+impl Register {
+    /// A few groups.
+    pub const FEW: Register = Register {
+        name: "register",
+        about: "gets, puts, deletes and compare-and-sets of few rows; judged linearizable",
+        groups: 3,
+    };
+    /// One group for all clients.
+    pub const HOT: Register = Register {
+        name: "register-hot",
+        about: "as register, with all clients on one register group",
+        groups: 1,
+    };
+    /// A hundred groups.
+    pub const WIDE: Register = Register {
+        name: "register-wide",
+        about: "as register, over a hundred register groups",
+        groups: 100,
+    };
+}
 
 impl Workload for Register {
     fn name(&self) -> &'static str {
-        "register"
+        self.name
     }
 
     fn about(&self) -> &'static str {
-        "gets, puts, deletes and compare-and-sets of few rows; judged linearizable"
+        self.about
     }
 
     fn crowd(&self) -> Crowd {
@@ -63,13 +88,14 @@ impl Workload for Register {
     }
 
     fn run(&self, mut context: ClientContext) -> BoxFuture<'static, Result<(), WorkloadError>> {
+        let groups = self.groups;
         async move {
             let client = context.target.connect(&context.id.to_string()).await?;
             let mut seen: BTreeMap<Place, Version> = BTreeMap::new();
             let mut number = 0_u64;
             while context.pause(PAUSE).await {
                 number += 1;
-                let group = context.random.random_range(0..GROUPS);
+                let group = context.random.random_range(0..groups);
                 let row = context.random.random_range(0..ROWS);
                 let place = (format!("g{group}"), format!("r{row}"));
                 if context.random.random_bool(0.4) {
@@ -93,7 +119,7 @@ impl Workload for Register {
         async move {
             let client = target.connect("finish").await?;
             let mut lane = recorder.lane();
-            for group in 0..GROUPS {
+            for group in 0..self.groups {
                 for row in 0..ROWS {
                     let place = (format!("g{group}"), format!("r{row}"));
                     let pending = lane.invoke("get", json!({"key": place.0, "row": place.1}));

@@ -18,10 +18,37 @@ use crate::{FAILED, INVALID, SKIPPED, UNKNOWN, VALID};
 
 /// What each fault meets when no workload is named: those that it may hurt.
 const MEETS: [(Fault, &[&str]); 25] = [
-    (Fault::KillOne, &["register", "cart", "checkout"]),
+    (
+        Fault::KillOne,
+        &[
+            "register",
+            "register-hot",
+            "register-wide",
+            "cart",
+            "checkout",
+        ],
+    ),
     (Fault::KillMajority, &["cart", "stock", "ledger"]),
-    (Fault::PauseOne, &["register", "session", "split-stock"]),
-    (Fault::Restart, &["set", "siblings", "shop-cart"]),
+    (
+        Fault::PauseOne,
+        &[
+            "register",
+            "register-hot",
+            "register-wide",
+            "session",
+            "split-stock",
+        ],
+    ),
+    (
+        Fault::Restart,
+        &[
+            "register-hot",
+            "register-wide",
+            "set",
+            "siblings",
+            "shop-cart",
+        ],
+    ),
     (Fault::SplitOne, &["register", "deletes", "checkout"]),
     (
         Fault::SplitHalves,
