@@ -92,7 +92,7 @@ fn dearest_beside(holds: u64) -> [Cost; 3] {
         assert!(planned.answers.iter().all(Result::is_ok));
         group.write(&planned);
     }
-    assert_eq!(u64::from(group.summary().holds_count), holds);
+    assert_eq!(group.summary().holds_count, holds);
     let confirm = |number| StockCommand::Confirm {
         reservation_id: numbered(number),
         order_id: order(1),
