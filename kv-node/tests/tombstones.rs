@@ -102,6 +102,7 @@ async fn collection(client: &Client, names: &[&str]) -> TombstonesResponse {
         all.tombstones_count += one.tombstones_count;
         all.erased_count += one.erased_count;
         all.expired_count += one.expired_count;
+        all.walk_failure.push_str(&one.walk_failure);
         all.waiting_for.extend(one.waiting_for);
     }
     all
@@ -209,6 +210,17 @@ async fn an_absent_member_holds_collection_up_until_it_is_forgotten() {
     }
     let why = cluster.ready(2).expect_err("its store was given up");
     assert!(why.contains("move its data directory away"), "{why}");
+    // Whoever asks it to look for deletes is told as well, and does not wait for ever.
+    let asked = client.admin().tombstones(Some("n3"), true).await;
+    let before = asked.expect("it answers its operators").walks;
+    let after = wait_for(&client, &["n3"], "a look that ends", |state| {
+        state.walks > before
+    })
+    .await;
+    assert!(
+        after.walk_failure.contains("given its store up"),
+        "{after:?}"
+    );
     for number in 0..10 {
         assert_eq!(
             values(&client, &key(number), Consistency::Quorum).await,

@@ -90,6 +90,12 @@ pub(crate) async fn tombstones(args: TombstonesArgs, cluster: &ClusterArgs) -> R
     for (name, answer) in &answers {
         match answer {
             Ok(answer) => {
+                if !answer.walk_failure.is_empty() {
+                    let why = &answer.walk_failure;
+                    show::line(format_args!(
+                        "{name} did not look through to the end: {why}"
+                    ));
+                }
                 for wait in &answer.waiting_for {
                     is_held_up = true;
                     let (for_whom, why) = (&wait.node, &wait.why);
@@ -136,6 +142,7 @@ fn as_json(answer: &TombstonesResponse) -> Json {
     json!({
         "node": answer.node,
         "walks": answer.walks,
+        "walk_failure": answer.walk_failure,
         "tombstones_count": answer.tombstones_count,
         "ripening_count": answer.ripening_count,
         "different_count": answer.different_count,

@@ -443,6 +443,7 @@ impl Admin for AdminService {
         Ok(Response::new(TombstonesResponse {
             node: self.core.name.clone(),
             walks: state.walks,
+            walk_failure: state.walk_failure.unwrap_or_default(),
             tombstones_count: state.tombstones,
             ripening_count: state.ripening,
             different_count: state.different,

@@ -45,8 +45,10 @@ pub(crate) struct Tombstones {
 /// What came of collection so far, at this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CollectionState {
-    /// Walks over all records that have ended.
+    /// Walks over all records that have ended, early or not.
     pub(crate) walks: u64,
+    /// Why the last one ended early or could not begin.
+    pub(crate) walk_failure: Option<String>,
     /// Records without a value for which this node is responsible, at the last walk.
     pub(crate) tombstones: u64,
     /// Of these, the ones whose requests are still remembered.
@@ -64,6 +66,13 @@ pub(crate) struct CollectionState {
 }
 
 impl Tombstones {
+    /// A walk ended before its end.
+    fn note_failure(&self, why: String) {
+        let mut state = self.state.lock();
+        state.walks += 1;
+        state.walk_failure = Some(why);
+    }
+
     /// What came of collection so far.
     pub(crate) fn state(&self) -> CollectionState {
         self.state.lock().clone()

@@ -47,14 +47,19 @@ pub(crate) async fn collect_loop(core: Arc<NodeCore>, stop: CancellationToken) {
             () = sleep(core.limits.tombstones_pause) => {}
             () = core.tombstones.wanted.notified() => {}
         }
-        if core.not_ready().is_some() {
+        if let Some(why) = core.not_ready() {
+            let why = format!("the node is not ready: {why}");
+            core.tombstones.note_failure(why);
             continue;
         }
         tokio::select! {
             () = stop.cancelled() => return,
             walked = Walk::new(&core).run() => match walked {
                 Ok(()) => {}
-                Err(cause) => warn!(%cause, "looking for tombstones ended early"),
+                Err(cause) => {
+                    warn!(%cause, "looking for tombstones ended early");
+                    core.tombstones.note_failure(cause.to_string());
+                }
             }
         }
     }
@@ -220,6 +225,7 @@ impl<'a> Walk<'a> {
             warn!(waiting_for = ?self.waiting_for, "tombstones cannot be collected yet");
         }
         state.walks += 1;
+        state.walk_failure = None;
         state.tombstones = self.tombstones;
         state.ripening = self.ripening;
         state.different = self.different;
