@@ -45,6 +45,11 @@ pub(crate) struct ShopArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     checkout_hold: Option<u64>,
 
+    /// How long the units of a cart are kept when its customer asks, in seconds, 0 (switched off) to 86400; without it,
+    /// what the cluster file says (shop.cart_hold_ms).
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    cart_hold: Option<u64>,
+
     #[command(flatten)]
     stop: StopArgs,
 }
@@ -66,6 +71,9 @@ pub(crate) async fn run(args: ShopArgs, cluster: &ClusterArgs) -> Result<(), Fai
     options.checkout_hold = args
         .checkout_hold
         .map_or(file.shop.checkout_hold, Duration::from_secs);
+    options.cart_hold = args
+        .cart_hold
+        .map_or(file.shop.cart_hold, Duration::from_secs);
     Ok(souk_commerce_api::serve(options, stop).await?)
 }
 

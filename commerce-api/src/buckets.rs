@@ -10,6 +10,8 @@ use souk_kv_client::{BucketConfig, BucketMode, Client, RequestError};
 pub const CATALOG: &str = "catalog";
 /// Carts.
 pub const CARTS: &str = "carts";
+/// What is held for carts.
+pub const CART_HOLDS: &str = "cart-holds";
 /// Stock, one register group for each SKU and centre.
 pub const STOCK: &str = "stock";
 /// Orders, one register group each.
@@ -30,6 +32,11 @@ pub const REVIEWS: &str = "reviews";
 pub fn all() -> Vec<BucketConfig> {
     vec![
         souk_cart::store::cart_bucket(CARTS),
+        BucketConfig {
+            // No hold is longer.
+            ttl_ms: souk_inventory::HOLD_MAX_MS,
+            ..bucket(CART_HOLDS, BucketMode::Lww)
+        },
         bucket(CATALOG, BucketMode::Lww),
         bucket(CHECKOUT_PENDING, BucketMode::Lww),
         bucket(ORDERS, BucketMode::Register),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use souk_cart::store::{CartStore, CartStoreOptions, ClientCarts};
-use souk_inventory::CHECKOUT_HOLD_MS;
+use souk_inventory::{CART_HOLD_MS, CHECKOUT_HOLD_MS};
 use souk_kv_client::{Client, ClientError, ClientOptions, RequestError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::buckets::{self, CARTS};
-use crate::carts::SharedCarts;
+use crate::carts::{CartHolds, SharedCarts};
 use crate::catalog::CatalogStore;
 use crate::checkout::pending::PendingOrders;
 use crate::checkout::{Checkout, resume};
@@ -63,6 +63,9 @@ pub struct ShopOptions {
     /// How long a checkout keeps the units that it reserved while it is not paid, at most
     /// [`souk_inventory::HOLD_MAX_MS`] milliseconds. Default 10 minutes.
     pub checkout_hold: Duration,
+    /// How long the units of a cart are kept when its customer asks, at most
+    /// [`souk_inventory::HOLD_MAX_MS`] milliseconds; zero switches it off. Default 15 minutes.
+    pub cart_hold: Duration,
 }
 
 impl ShopOptions {
@@ -78,6 +81,7 @@ impl ShopOptions {
             requests_max: 512,
             checkouts_max: 64,
             checkout_hold: Duration::from_millis(CHECKOUT_HOLD_MS),
+            cart_hold: Duration::from_millis(CART_HOLD_MS),
         }
     }
 }
@@ -204,11 +208,13 @@ impl Parts {
         let catalog = CatalogStore::new(Arc::clone(&kv));
         let orders = OrderStore::new(Arc::clone(&kv));
         let customers = CustomerIndex::new(Arc::clone(&kv));
+        let cart_holds = CartHolds::new(Arc::clone(&kv), Arc::clone(&stocks), options.cart_hold);
         let checkout = Checkout {
             orders: orders.clone(),
             customers: customers.clone(),
             pending: PendingOrders::new(Arc::clone(&kv)),
             carts: Arc::clone(&carts),
+            cart_holds,
             stocks: Arc::clone(&stocks),
             catalog: catalog.clone(),
             desk: PaymentDesk::new(Arc::clone(&kv), provider),

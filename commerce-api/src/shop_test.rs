@@ -132,6 +132,61 @@ async fn units_are_held_as_long_as_the_shop_says() {
 }
 
 #[tokio::test]
+async fn a_held_cart_keeps_its_units_and_does_not_stand_in_its_own_way() {
+    let shop = TestShop::start().await;
+    let cart = shop.fill(&[("kettle", 5), ("cup", 2)]).await;
+    let hold = format!("/api/v1/cart/{cart}/hold");
+    let held = shop.send("POST", &hold, &[], None).await;
+    assert_eq!(held.status, 200, "{held:?}");
+    assert_eq!(
+        held.body["lines"],
+        json!([
+            { "sku": "cup", "quantity": 2, "held": true },
+            { "sku": "kettle", "quantity": 5, "held": true },
+        ])
+    );
+    assert_eq!(shop.units("kettle").await, (0, 5, 0));
+
+    // Nobody else gets them, neither by holding nor by buying.
+    let other = shop.fill(&[("kettle", 1), ("cup", 1)]).await;
+    let too_late = shop
+        .send("POST", &format!("/api/v1/cart/{other}/hold"), &[], None)
+        .await;
+    let lines = &too_late.body["lines"];
+    assert_eq!(
+        (&lines[0]["held"], &lines[1]["held"]),
+        (&json!(true), &json!(false))
+    );
+    let refused = shop.checkout("other", &other, "tok_ok").await;
+    check_problem(&refused, 409, "out_of_stock");
+
+    // Asked again, it takes the place of the first.
+    let again = shop.send("POST", &hold, &[], None).await;
+    assert_eq!(again.body["lines"][1]["held"], true, "{again:?}");
+    assert_eq!(shop.units("kettle").await, (0, 5, 0));
+
+    // Its own customer buys what was held, to the last unit.
+    let bought = shop.checkout("own", &cart, "tok_ok").await;
+    assert_eq!(bought.status, 201, "{bought:?}");
+    assert_eq!(shop.units("kettle").await, (0, 0, 5));
+    assert_eq!(shop.units("cup").await, (98, 0, 2));
+}
+
+#[tokio::test]
+async fn what_was_held_comes_free_when_it_is_let_go() {
+    let shop = TestShop::start().await;
+    let cart = shop.fill(&[("kettle", 3)]).await;
+    let hold = format!("/api/v1/cart/{cart}/hold");
+    shop.send("POST", &hold, &[], None).await;
+    assert_eq!(shop.units("kettle").await, (2, 3, 0));
+    for _ in 0..2 {
+        let answer = shop.send("DELETE", &hold, &[], None).await;
+        assert_eq!(answer.status, 204, "twice is no error: {answer:?}");
+    }
+    assert_eq!(shop.units("kettle").await, (5, 0, 0));
+}
+
+#[tokio::test]
 async fn lists_page_without_gaps_or_repeats() {
     let shop = TestShop::start().await;
     let mut placed = Vec::new();

@@ -17,6 +17,11 @@ use crate::buckets::STOCK;
 use crate::fault::StoreFault;
 use crate::ids::ProductId;
 
+/// Stock commands of one customer under way at the same time.
+pub(crate) const STOCK_AT_ONCE: usize = 16;
+/// Tries of one reservation while the stock says that units come free.
+const SWEEP_TRIES: u32 = 8;
+
 /// The one fulfilment centre of this shop.
 pub const CENTRE: &str = "main";
 
@@ -48,6 +53,25 @@ pub trait Stocks: Send + Sync + 'static {
 
 /// A stock store that is shared by every room of the shop.
 pub type SharedStocks = Arc<dyn Stocks>;
+
+/// Reserves; while units of holds that ran out are coming free, at once again.
+pub(crate) async fn reserve(
+    stocks: &SharedStocks,
+    sku: &ProductId,
+    command: StockCommand,
+) -> Result<StockAnswer, StockFault> {
+    let mut tries = 0;
+    loop {
+        let answer = stocks.command(sku, command.clone()).await;
+        tries += 1;
+        match answer {
+            Err(StockFault::Refused(StockError::Insufficient {
+                more_expired: true, ..
+            })) if tries < SWEEP_TRIES => {}
+            answer => return answer,
+        }
+    }
+}
 
 /// The stock of `souk_inventory`'s store, as the shop asks for it.
 #[derive(Clone)]

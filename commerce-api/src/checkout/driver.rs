@@ -12,8 +12,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use souk_cart::{AddTag, RemovalTag, Sku};
 use souk_inventory::{
-    Compartment, HOLD_MAX_MS, OrderId as StockOrderId, Quantity, ReservationId, StockAnswer,
-    StockCommand, StockError,
+    Compartment, HOLD_MAX_MS, OrderId as StockOrderId, Quantity, ReservationId, StockCommand,
+    StockError,
 };
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ use super::pending::PendingOrders;
 use super::quote::{QuoteError, quote};
 use super::saga::{self, Step, StepResult};
 use crate::carts::priced::product_id;
-use crate::carts::{CartFault, SharedCarts};
+use crate::carts::{CartFault, CartHolds, SharedCarts};
 use crate::catalog::{CatalogStore, Product};
 use crate::clock::now_unix_ms;
 use crate::fault::StoreFault;
@@ -32,12 +32,8 @@ use crate::orders::store::{Change, StoredOrder};
 use crate::orders::{CustomerIndex, OrderStore};
 use crate::payment::PaymentDesk;
 use crate::payment::desk::{Authorisation, PaymentFault};
-use crate::stock::{SharedStocks, StockFault};
+use crate::stock::{STOCK_AT_ONCE, SharedStocks, StockFault, reserve};
 
-/// Stock commands of one order under way at the same time.
-const STOCK_AT_ONCE: usize = 16;
-/// Tries of one stock command while the stock says that units come free.
-const SWEEP_TRIES: u32 = 8;
 /// The first wait after an unclear step; it doubles up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -103,6 +99,8 @@ pub struct Checkout {
     pub pending: PendingOrders,
     /// The carts.
     pub carts: SharedCarts,
+    /// What is held for carts.
+    pub cart_holds: CartHolds,
     /// The stock.
     pub stocks: SharedStocks,
     /// The products.
@@ -267,38 +265,21 @@ impl Checkout {
     }
 
     async fn hold_stock(&self, order: &OrderRecord) -> Result<StepResult, Unclear> {
+        // Its own cart must not stand in its way.
+        self.cart_holds.release(&order.cart_id).await?;
         let failures = self.for_each_line(order, |line| async move {
             let command = StockCommand::Reserve {
                 reservation_id: reservation(order, line),
                 quantity: units(line)?,
                 expires_unix_ms: order.hold_expires_unix_ms,
             };
-            match self.reserve(line, command).await {
+            match reserve(&self.stocks, &line.sku, command).await {
                 Ok(_) => Ok(None),
                 Err(StockFault::Refused(refusal)) => Ok(Some(hold_failure(line, &refusal))),
                 Err(unclear @ StockFault::Store(_)) => Err(unclear.into()),
             }
         });
         Ok(first_failure(failures.await?))
-    }
-
-    /// Reserves; while units of holds that ran out are coming free, at once again.
-    async fn reserve(
-        &self,
-        line: &OrderLine,
-        command: StockCommand,
-    ) -> Result<StockAnswer, StockFault> {
-        let mut tries = 0;
-        loop {
-            let answer = self.stocks.command(&line.sku, command.clone()).await;
-            tries += 1;
-            match answer {
-                Err(StockFault::Refused(StockError::Insufficient {
-                    more_expired: true, ..
-                })) if tries < SWEEP_TRIES => {}
-                answer => return answer,
-            }
-        }
     }
 
     async fn bind_stock(&self, order: &OrderRecord) -> Result<StepResult, Unclear> {

@@ -70,6 +70,7 @@ fn api() -> OpenApiRouter<Arc<ShopState>> {
         .routes(routes!(carts::add))
         .routes(routes!(carts::show))
         .routes(routes!(carts::change, carts::remove))
+        .routes(routes!(carts::hold, carts::let_go))
         .routes(routes!(orders::checkout))
         .routes(routes!(orders::order))
         .routes(routes!(orders::tracking))

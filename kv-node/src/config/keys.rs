@@ -309,6 +309,14 @@ pub const SHOP_CHECKOUT_HOLD_MS: Key<Whole> = Key {
     accepts: whole("ms", 1_000, 86_400_000, 600_000),
 };
 
+/// `shop.cart_hold_ms`
+pub const SHOP_CART_HOLD_MS: Key<Whole> = Key {
+    section: "shop",
+    name: "cart_hold_ms",
+    meaning: "How long the units of a cart are kept when its customer asks; 0 switches that off.",
+    accepts: whole("ms", 0, 86_400_000, 900_000),
+};
+
 /// `limits.request_timeout_ms`
 pub const REQUEST_TIMEOUT_MS: Key<Whole> = Key {
     section: "limits",
@@ -511,6 +519,7 @@ pub static ALL: &[&dyn Documented] = &[
     &SHOP_LISTEN,
     &SHOP_PAYMENT_PROVIDER,
     &SHOP_CHECKOUT_HOLD_MS,
+    &SHOP_CART_HOLD_MS,
     &REQUEST_TIMEOUT_MS,
     &VALUE_BYTES_MAX,
     &PEER_IN_FLIGHT_BYTES_MAX,

@@ -142,6 +142,7 @@ impl ClusterFile {
                 checkout_hold: Duration::from_millis(
                     shop.whole(&keys::SHOP_CHECKOUT_HOLD_MS).value,
                 ),
+                cart_hold: Duration::from_millis(shop.whole(&keys::SHOP_CART_HOLD_MS).value),
             },
             limits: Limits::read(&limits),
             failure_detection: FailureDetection::read(&failure_detection),

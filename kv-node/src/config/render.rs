@@ -55,7 +55,7 @@ impl ClusterFile {
         ]
     }
 
-    fn shop_lines(&self) -> [Line<'_>; 3] {
+    fn shop_lines(&self) -> [Line<'_>; 4] {
         [
             (&keys::SHOP_LISTEN, quoted(&self.shop.listen)),
             (
@@ -66,6 +66,7 @@ impl ClusterFile {
                 &keys::SHOP_CHECKOUT_HOLD_MS,
                 millis(self.shop.checkout_hold),
             ),
+            (&keys::SHOP_CART_HOLD_MS, millis(self.shop.cart_hold)),
         ]
     }
 

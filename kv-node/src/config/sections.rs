@@ -47,6 +47,8 @@ pub struct ShopSection {
     pub payment_provider: Address,
     /// How long a checkout keeps the units that it reserved.
     pub checkout_hold: Duration,
+    /// How long the units of a cart are kept when its customer asks; zero switches it off.
+    pub cart_hold: Duration,
 }
 
 /// `[limits]`: named bounds of queues, waits and sizes.

@@ -119,7 +119,7 @@ fn a_slip_in_a_key_is_shown_with_the_right_one() {
     check_line(
         "shop",
         "zzz = 5",
-        "line 6, key shop.zzz: there is no key `zzz` in [shop]; the keys are listen, payment_provider, checkout_hold_ms",
+        "line 6, key shop.zzz: there is no key `zzz` in [shop]; the keys are listen, payment_provider, checkout_hold_ms, cart_hold_ms",
     );
     check_line(
         "storage",

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use souk_cart::{AddTag, Quantity, RemovalTag, Sku};
 use uuid::Uuid;
 
+use crate::carts::HeldCart;
 use crate::carts::port::SeenCart;
 use crate::carts::priced::{PricedCart, priced, product_id};
 use crate::catalog::Product;
@@ -154,6 +155,52 @@ pub(crate) async fn remove(
     let tag = RemovalTag::from_bytes(Uuid::new_v4().into_bytes());
     let cart = shop.carts.remove(&cart_id, tag, sku(&id)?).await?;
     Ok(shown(&shop, &cart_id, cart).await)
+}
+
+/// Holds the units in the cart for a while, in place of what was held for it before.
+///
+/// A courtesy: checkout works with it and without. An article of which there are too few is not held, the others are.
+#[utoipa::path(
+    post,
+    path = "/api/v1/cart/{cart_id}/hold",
+    operation_id = "holdCart",
+    tag = "cart",
+    params(("cart_id" = String, Path, pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    responses(
+        (status = 200, body = HeldCart),
+        (status = 409, description = "This shop holds no carts.")
+    )
+)]
+pub(crate) async fn hold(
+    State(shop): State<Arc<ShopState>>,
+    ApiPath(cart_id): ApiPath<CartId>,
+) -> Result<Json<HeldCart>, Problem> {
+    if !shop.checkout.cart_holds.is_on() {
+        return Err(Problem::new(
+            ProblemKind::Conflict,
+            "this shop holds no carts; buy at once, units are kept during checkout",
+        )
+        .with_code("holds_off"));
+    }
+    let cart = shop.carts.view(&cart_id).await?;
+    Ok(Json(shop.checkout.cart_holds.hold(&cart_id, &cart).await?))
+}
+
+/// Lets go of what is held for the cart. The cart stays as it is.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/cart/{cart_id}/hold",
+    operation_id = "releaseCart",
+    tag = "cart",
+    params(("cart_id" = String, Path, pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    responses((status = 204, description = "Nothing is held any more."))
+)]
+pub(crate) async fn let_go(
+    State(shop): State<Arc<ShopState>>,
+    ApiPath(cart_id): ApiPath<CartId>,
+) -> Result<StatusCode, Problem> {
+    shop.checkout.cart_holds.release(&cart_id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The cart with prices. A cart is shown even when the catalogue cannot be read: then with the prices that the
