@@ -57,13 +57,8 @@ pub(crate) fn mutants(args: &MutantsArgs) -> Result<u8, Box<dyn Error>> {
 fn build(target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     eprintln!("building the mutants in {}", target_dir.display());
     let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "-p",
-            "souk-jepsen-like-tests",
-            "--bin",
-            "souk-jepsen",
-        ])
+        .args(["build", "--profile", "suite"])
+        .args(["-p", "souk-jepsen-like-tests", "--bin", "souk-jepsen"])
         .arg("--target-dir")
         .arg(target_dir)
         .env("SOUK_BUILD_MUTANTS", "1")
@@ -72,7 +67,7 @@ fn build(target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     if !status.success() {
         return Err(format!("the mutants do not build: {status}").into());
     }
-    Ok(target_dir.join("debug/souk-jepsen"))
+    Ok(target_dir.join("suite/souk-jepsen"))
 }
 
 fn hunt_with(binary: &Path, name: &str, args: &MutantsArgs) -> Result<Hunted, Box<dyn Error>> {
