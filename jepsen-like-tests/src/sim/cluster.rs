@@ -17,6 +17,7 @@ use rand::rngs::SmallRng;
 use souk_kv_node::config::{ClusterFile, ConfigError};
 use turmoil::{Protocol, Segment, Sim};
 
+use super::copies::{Difference, differences};
 use super::machine::{Machine, State};
 use super::network::{Exchange, Weather};
 use super::time::{EPOCH_UNIX_MS, SimTime, SkewedClock};
@@ -34,6 +35,10 @@ const GRPC_PORT: u16 = 7100;
 const ZONES: [&str; 3] = ["a", "b", "c"];
 /// Few enough to keep a start cheap, more than nodes.
 const PARTITIONS: u32 = 32;
+/// Requests are remembered for longer than any window of a fault lasts, and tombstones go soon after.
+const QUICK_LIMITS: &str = "[limits]\nrequest_memory_ms = 15000\ntombstones_pause_ms = 2000\n";
+/// Copies of every key, if there are so many nodes.
+const REPLICAS: usize = 3;
 /// No run lasts longer.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -65,7 +70,7 @@ pub(super) struct SimCluster {
 impl SimCluster {
     /// Machines `n1`, `n2`, ... with a node on each, which start with the first step.
     pub(super) fn new(nodes: usize, seed: u64) -> Result<SimCluster, ConfigError> {
-        let config = Arc::new(cluster_file(nodes)?);
+        let config = Arc::new(cluster_file(nodes, seed)?);
         let mut sim = turmoil::Builder::new()
             .rng_seed(seed)
             .epoch(SystemTime::UNIX_EPOCH + Duration::from_millis(EPOCH_UNIX_MS))
@@ -180,6 +185,13 @@ impl SimCluster {
     /// Whether a node runs on the machine, ready or not.
     pub(super) fn runs(&mut self, name: &str) -> bool {
         self.sim.is_host_running(name)
+    }
+
+    /// The keys whose copies are not what they should be by now.
+    pub(super) fn differing_copies(&self) -> Vec<Difference> {
+        let disks = self.machines.iter();
+        let disks = disks.map(|(name, machine)| (name.as_str(), machine.disk()));
+        differences(disks, copies_of(self.machines.len()))
     }
 
     /// Nodes that do not take requests, with the reason.
@@ -332,11 +344,17 @@ fn said(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("without words").to_owned()
 }
 
-fn cluster_file(nodes: usize) -> Result<ClusterFile, ConfigError> {
+/// Copies of every key in a cluster of so many nodes.
+fn copies_of(nodes: usize) -> usize {
+    nodes.min(REPLICAS)
+}
+
+/// Every other run has limits so small that what usually takes minutes happens within it.
+fn cluster_file(nodes: usize, seed: u64) -> Result<ClusterFile, ConfigError> {
     use std::fmt::Write as _;
     let mut text = format!(
         "[cluster]\nid = \"simulated\"\npartitions_count = {PARTITIONS}\nreplicas_n = {}\n",
-        nodes.min(3)
+        copies_of(nodes)
     );
     for number in 0..nodes {
         let name = number + 1;
@@ -346,6 +364,9 @@ fn cluster_file(nodes: usize) -> Result<ClusterFile, ConfigError> {
             "[[node]]\nname = \"n{name}\"\nzone = \"{zone}\"\ngrpc = \"n{name}:{GRPC_PORT}\"\nhttp = \"n{name}:7200\"\n"
         )
         .expect("a text takes everything");
+    }
+    if !seed.is_multiple_of(2) {
+        text.push_str(QUICK_LIMITS);
     }
     text.push_str("[storage]\nengine = \"memory\"\n[security]\ninsecure = true\n");
     ClusterFile::parse("simulated cluster.toml".as_ref(), &text)

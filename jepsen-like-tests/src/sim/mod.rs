@@ -22,15 +22,18 @@
 //! Not here: durable engines, which are tested by real kills (`crate::process`, `kv-storage/tests`).
 
 mod cluster;
+mod copies;
 mod machine;
 mod nemesis;
 mod network;
 mod plan;
 mod report;
 mod run;
+mod sweep;
 mod time;
 mod trace;
 
 pub use plan::{CLIENTS_MAX, NODES_MAX, SimPlan};
 pub use report::{PLAN_FILE, SimReport};
 pub use run::{SimError, run};
+pub use sweep::{simulated_faults, simulated_workloads, sweep};

@@ -32,6 +32,10 @@ const SET_UP_WITHIN: Duration = Duration::from_secs(60);
 const LATE_MAX: Duration = Duration::from_secs(120);
 /// After healing, until every node takes requests.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// From then on, until every key has its copies on the disks of its nodes, all in one state, without being read.
+const CONVERGED_WITHIN: Duration = Duration::from_secs(30);
+/// How often the disks are looked at meanwhile.
+const LOOK_AT_DISKS_EVERY: Duration = Duration::from_millis(250);
 /// For the last looks, which wait for rest themselves.
 const FINISH_WITHIN: Duration = Duration::from_secs(300);
 
@@ -124,6 +128,8 @@ struct Stage<'plan> {
     recorder: Recorder,
     schedule: crate::fault::Schedule,
     nemesis: SimNemesis,
+    /// How long the copies took to become the same.
+    converged: Duration,
 }
 
 impl<'plan> Stage<'plan> {
@@ -140,6 +146,7 @@ impl<'plan> Stage<'plan> {
             recorder,
             schedule,
             nemesis,
+            converged: Duration::ZERO,
         })
     }
 
@@ -266,6 +273,7 @@ impl<'plan> Stage<'plan> {
                 return Err(Broken::Store(Violation::new("not ready", what, [])));
             }
         }
+        self.converge()?;
         let (target, recorder) = (self.target("finish"), self.recorder.clone());
         let workload = Arc::clone(&self.workload);
         let until_now = self.recorder.history().map_err(unwritten)?;
@@ -292,6 +300,33 @@ impl<'plan> Stage<'plan> {
         }
     }
 
+    /// Waits until all copies are the same, by hints and comparing alone: nobody has read anything yet.
+    fn converge(&mut self) -> Result<(), Broken> {
+        let begun = self.cluster.elapsed();
+        let mut look_at = begun;
+        loop {
+            self.cluster.step()?;
+            if self.cluster.elapsed() < look_at {
+                continue;
+            }
+            look_at += LOOK_AT_DISKS_EVERY;
+            let differing = self.cluster.differing_copies();
+            let waited = self.cluster.elapsed() - begun;
+            let Some(first) = differing.first() else {
+                self.converged = waited;
+                return Ok(());
+            };
+            if waited > CONVERGED_WITHIN {
+                let what = format!(
+                    "{} s after everything was healed {} keys do not have their copies; {first}",
+                    CONVERGED_WITHIN.as_secs(),
+                    differing.len(),
+                );
+                return Err(Broken::Store(Violation::new("no convergence", what, [])));
+            }
+        }
+    }
+
     fn judge(self, broken: Result<(), Broken>) -> Result<SimReport, SimError> {
         let history = self
             .recorder
@@ -315,6 +350,8 @@ impl<'plan> Stage<'plan> {
             .map_err(|problem| SimError::Simulation(problem.to_string()))?;
         let (hash, pieces) = self.cluster.trace.sum();
         counts.insert("packets", pieces);
+        let converged_ms = u64::try_from(self.converged.as_millis()).unwrap_or(u64::MAX);
+        counts.insert("converged_ms", converged_ms);
         Ok(SimReport {
             plan: self.plan.clone(),
             schedule: self.schedule,

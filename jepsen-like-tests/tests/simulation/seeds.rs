@@ -7,8 +7,13 @@ use souk_jepsen_like_tests::sim::{SimPlan, run};
 
 /// Runs, and demands a valid verdict.
 pub(crate) fn check(workload: &str, faults: &[Fault], seed: u64) {
+    check_for(12, workload, faults, seed);
+}
+
+/// The same, with clients that work for so many seconds.
+fn check_for(seconds: u64, workload: &str, faults: &[Fault], seed: u64) {
     let plan = SimPlan {
-        time: Duration::from_secs(12),
+        time: Duration::from_secs(seconds),
         ..SimPlan::new(workload, faults, seed)
     };
     let report = run(&plan).unwrap_or_else(|problem| panic!("{problem}: {}", plan.command()));
@@ -32,6 +37,13 @@ fn carts_lose_nothing() {
 #[test]
 fn stock_is_not_oversold() {
     check("stock", &[Fault::SplitBridge, Fault::Lossy], 5);
+}
+
+/// A put was sent a second time while the first attempt was under way, and ran under two dots; what replaced one of them left
+/// the other.
+#[test]
+fn a_put_that_ran_twice_is_replaced_once() {
+    check_for(60, "siblings", &[Fault::SplitFlapping], 1142);
 }
 
 /// Every workload once, each under another fault, with seeds from this one on.

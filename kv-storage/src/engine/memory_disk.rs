@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::Keyspace;
 use crate::batch::Change;
+use crate::{Keyspace, frame};
 
 /// What a real disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
@@ -116,6 +116,12 @@ impl MemoryDisk {
         (state.log.len() - state.synced) as u64
     }
 
+    /// Every row of a keyspace that is safe by now, in key order, as somebody reads it who takes the disk out and
+    /// looks at it: key and value, and no value where it fails its checksum. Costs a pass over all that was written.
+    pub fn rows(&self, keyspace: Keyspace) -> Vec<(Bytes, Option<Bytes>)> {
+        self.state.lock().rows(keyspace)
+    }
+
     /// Whether a sync is still to fail, after [`MemoryDisk::fail_next_sync`].
     pub fn is_sync_failure_pending(&self) -> bool {
         self.state.lock().fail_next_sync
@@ -165,12 +171,7 @@ impl DiskState {
     /// Reads the tables back and cuts the log behind its last good record.
     pub(super) fn recover(&mut self) -> Recovered {
         self.generation += 1;
-        let mut tables = self.checkpoint.clone();
-        let mut at = 0;
-        while let Some((body, end)) = record(&self.log, at) {
-            apply(&mut tables, body);
-            at = end;
-        }
+        let (tables, at) = self.replay(self.log.len());
         let hole_at = (at..self.log.len())
             .any(|start| record(&self.log, start).is_some())
             .then_some(at);
@@ -181,6 +182,29 @@ impl DiskState {
             tables,
             hole_at,
         }
+    }
+
+    /// The tables after the good records among the first bytes of the log, and where these end.
+    fn replay(&self, log_bytes: usize) -> (Tables, usize) {
+        let mut tables = self.checkpoint.clone();
+        let mut at = 0;
+        while let Some((body, end)) = record(&self.log[..log_bytes], at) {
+            apply(&mut tables, body);
+            at = end;
+        }
+        (tables, at)
+    }
+
+    fn rows(&self, keyspace: Keyspace) -> Vec<(Bytes, Option<Bytes>)> {
+        let (mut tables, _) = self.replay(self.synced);
+        let rows = std::mem::take(&mut tables[keyspace.index()]).into_iter();
+        rows.map(|(key, sealed)| {
+            let is_damaged = self.damaged.contains(&(keyspace, key.clone()));
+            let value = frame::open(keyspace, &key, &sealed).ok();
+            let value = value.filter(|_| !is_damaged);
+            (key, value)
+        })
+        .collect()
     }
 
     pub(super) fn is_current(&self, generation: u64) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use souk_jepsen_like_tests::fault::Fault;
-use souk_jepsen_like_tests::sim::SimPlan;
+use souk_jepsen_like_tests::sim::{SimPlan, simulated_workloads};
 use souk_jepsen_like_tests::workload;
 
 use crate::apart::Apart;
@@ -20,12 +20,6 @@ struct Cell {
     invalid: Vec<u64>,
     requests: u64,
     answered: u64,
-}
-
-/// The faults that can be done to simulated nodes.
-pub(crate) fn simulated_faults() -> Vec<Fault> {
-    let all = Fault::ALL.into_iter();
-    all.filter(|fault| fault.is_simulated()).collect()
 }
 
 /// A table of them.
@@ -141,16 +135,13 @@ impl fmt::Display for Cells {
 ///
 /// # Errors
 /// A text with all names when there is no such workload.
-pub(crate) fn simulated_workloads(named: &[String]) -> Result<Vec<String>, String> {
-    if named.is_empty() {
-        let all = workload::all();
-        let simulated = all.iter().filter(|workload| !workload.needs_shop());
-        return Ok(simulated
-            .map(|workload| workload.name().to_owned())
-            .collect());
-    }
+pub(crate) fn chosen_workloads(named: &[String]) -> Result<Vec<String>, String> {
     for name in named {
         workload::named(name)?;
     }
-    Ok(named.to_vec())
+    let all = || simulated_workloads().into_iter().map(str::to_owned);
+    Ok(match named {
+        [] => all().collect(),
+        named => named.to_vec(),
+    })
 }

@@ -12,7 +12,7 @@ use souk_jepsen_like_tests::sim::SimPlan;
 
 use crate::apart::run_all;
 use crate::args::ChurnArgs;
-use crate::cells::{Cells, simulated_workloads};
+use crate::cells::{Cells, chosen_workloads};
 use crate::run::new_folder;
 use crate::simulate::{check_pace, check_time};
 
@@ -26,7 +26,7 @@ const S_PER_HOUR: f64 = 3_600.0;
 pub(crate) fn churn(args: &ChurnArgs) -> Result<u8, Box<dyn Error>> {
     check_time(args.time)?;
     check_pace(args.pace)?;
-    let workloads = simulated_workloads(&args.workload)?;
+    let workloads = chosen_workloads(&args.workload)?;
     let out = new_folder(&args.sweep.out)?;
     let begun = Instant::now();
     let mut cells = Cells::new(&workloads);

@@ -4,11 +4,11 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use souk_jepsen_like_tests::fault::Fault;
-use souk_jepsen_like_tests::sim::SimPlan;
+use souk_jepsen_like_tests::sim::{SimPlan, simulated_faults};
 
 use crate::apart::run_all;
 use crate::args::MatrixArgs;
-use crate::cells::{Cells, simulated_faults, simulated_workloads};
+use crate::cells::{Cells, chosen_workloads};
 use crate::run::new_folder;
 use crate::simulate::{check_pace, check_time};
 
@@ -19,7 +19,7 @@ const TELL_EVERY: u64 = 10;
 pub(crate) fn matrix(args: &MatrixArgs) -> Result<u8, Box<dyn Error>> {
     check_time(args.time)?;
     check_pace(args.pace)?;
-    let workloads = simulated_workloads(&args.workload)?;
+    let workloads = chosen_workloads(&args.workload)?;
     let faults = if args.fault.is_empty() {
         simulated_faults()
     } else {

@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use souk_jepsen_like_tests::fault::Fault;
-use souk_jepsen_like_tests::sim::SimPlan;
+use souk_jepsen_like_tests::sim::sweep;
 
 use crate::apart::run_all;
 use crate::args::SuiteArgs;
-use crate::cells::{Cells, simulated_faults, simulated_workloads};
+use crate::cells::{Cells, chosen_workloads};
 use crate::real_cells;
 use crate::run::new_folder;
 use crate::{FAILED, INVALID, SKIPPED, UNKNOWN, VALID};
@@ -40,9 +40,8 @@ const TIME: Duration = Duration::from_secs(60);
 /// Runs a suite; the exit code is that of the worst verdict.
 pub(crate) fn suite(suite: Suite, args: &SuiteArgs) -> Result<u8, Box<dyn Error>> {
     let out = new_folder(&args.sweep.out)?;
-    let workloads = simulated_workloads(&[])?;
-    let plans = simulated(suite.seeds, &workloads, args.sweep.first_seed);
-    let mut cells = Cells::new(&workloads);
+    let plans = sweep(suite.seeds, args.sweep.first_seed, TIME);
+    let mut cells = Cells::new(&chosen_workloads(&[])?);
     let jobs = args.sweep.jobs();
     run_all(&plans, jobs, &out, |plan, found| cells.add(plan, found))?;
     print!("{cells}");
@@ -56,25 +55,6 @@ pub(crate) fn suite(suite: Suite, args: &SuiteArgs) -> Result<u8, Box<dyn Error>
         }
     }
     Ok(worst(&codes))
-}
-
-/// So many runs, each with a seed of its own, over all cells in turn. Where there are more cells than runs, the seed
-/// decides which are left out.
-fn simulated(count: usize, workloads: &[String], first_seed: u64) -> Vec<SimPlan> {
-    let faults = simulated_faults();
-    let cells = workloads.len() * faults.len();
-    let first = usize::try_from(first_seed).unwrap_or(0);
-    let plan = |number: usize| {
-        let cell = (first + number) % cells;
-        let workload = &workloads[cell % workloads.len()];
-        let fault = faults[cell / workloads.len()];
-        let seed = first_seed + u64::try_from(number).unwrap_or(0);
-        SimPlan {
-            time: TIME,
-            ..SimPlan::new(workload, &[fault], seed)
-        }
-    };
-    (0..count).map(plan).collect()
 }
 
 /// So many cells of the real matrix, evenly out of all of them.
@@ -129,18 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cell_has_its_turn() {
-        let workloads = simulated_workloads(&[]).unwrap();
-        let cells = |count| {
-            let plans = simulated(count, &workloads, 1);
-            let cell = |plan: SimPlan| (plan.workload, plan.faults[0]);
-            plans.into_iter().map(cell).collect::<BTreeSet<_>>().len()
-        };
-        assert_eq!(cells(CI_FULL.seeds), CI_FULL.seeds);
-        assert_eq!(
-            cells(NIGHTLY.seeds),
-            workloads.len() * simulated_faults().len()
-        );
+    fn real_cells_are_distinct() {
         for count in [CI_FULL.real_cells, NIGHTLY.real_cells] {
             let pairs: BTreeSet<_> = real(count).into_iter().collect();
             assert_eq!(pairs.len(), count);
