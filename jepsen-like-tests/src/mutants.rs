@@ -48,7 +48,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "vote-before-sync",
         breaks: "an acceptor votes before its vote is synced",
         workload: "register",
-        faults: &[Fault::KillMajority],
+        faults: &[Fault::TornWrite, Fault::SplitFlapping],
         nodes: 3,
     },
     Mutant {
@@ -76,7 +76,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "hints-forgotten",
         breaks: "hints are lost when their keeper starts again",
         workload: "siblings",
-        faults: &[Fault::KillMajority],
+        faults: &[Fault::SplitHalves, Fault::KillMajority],
         nodes: 5,
     },
     Mutant {
@@ -116,9 +116,9 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "lease-from-zero",
-        breaks: "counters begin anew after an orderly stop, so that dots repeat",
+        breaks: "counters begin anew after a stop that was not orderly, under the same actors, so that dots repeat",
         workload: "siblings",
-        faults: &[Fault::Restart],
+        faults: &[Fault::TornWrite, Fault::SplitOneWay],
         nodes: 3,
     },
     Mutant {
@@ -131,15 +131,36 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "learner-untaught",
         breaks: "a wiped acceptor votes without having been taught",
-        workload: "cas-register",
-        faults: &[Fault::Wipe],
+        workload: "set",
+        faults: &[Fault::Wipe, Fault::SplitOne],
         nodes: 3,
     },
     Mutant {
         name: "one-teacher",
         breaks: "a wiped acceptor learns a register from one replica instead of a majority",
-        workload: "cas-register",
+        workload: "set",
         faults: &[Fault::Wipe, Fault::SplitOne],
+        nodes: 3,
+    },
+    Mutant {
+        name: "leaf-off-by-one",
+        breaks: "records weigh in the leaf beside the one in which they are looked for",
+        workload: "siblings",
+        faults: &[Fault::SplitOne, Fault::TornWrite],
+        nodes: 3,
+    },
+    Mutant {
+        name: "tombstone-by-age",
+        breaks: "each node erases its tombstones when they are old enough, whatever others hold",
+        workload: "deletes",
+        faults: &[Fault::SplitOne],
+        nodes: 3,
+    },
+    Mutant {
+        name: "dated-by-the-clock",
+        breaks: "a put to an lww key is dated by the node's clock alone, and takes the place of what is there",
+        workload: "latest",
+        faults: &[Fault::ClockJump],
         nodes: 3,
     },
     Mutant {

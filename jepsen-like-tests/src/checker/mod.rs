@@ -6,6 +6,7 @@
 //! | [`SetChecker`] | nothing acknowledged was lost, nothing appeared from nowhere | Jepsen `set-full` |
 //! | [`CartChecker`] | what was added stays, what was removed stays away | ours |
 //! | [`CausalChecker`] | a value goes only when something that saw it replaces it | Dotted Version Vectors |
+//! | [`LatestChecker`] | of two puts one after the other, the later one wins | Kulkarni et al., 2014 |
 //! | [`LedgerChecker`] | the sum of all balances never changes | Jepsen `bank` |
 //! | [`StockChecker`] | granted exactly as much as existed; the ledger adds up | ours |
 //! | [`OrdersChecker`] | one order and one charge for one idempotency key | ours |
@@ -17,6 +18,7 @@
 
 mod cart;
 mod causal;
+mod latest;
 mod ledger;
 pub mod linear;
 mod malformed;
@@ -27,6 +29,7 @@ mod verdict;
 
 pub use cart::CartChecker;
 pub use causal::CausalChecker;
+pub use latest::LatestChecker;
 pub use ledger::LedgerChecker;
 pub use linear::Linearizable;
 pub use malformed::Malformed;

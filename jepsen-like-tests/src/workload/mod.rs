@@ -10,6 +10,7 @@
 //! | `cart`, `cart-changes` | `souk_cart::store` | set, cart |
 //! | `siblings`, `deletes` | puts and deletes with contexts | causal |
 //! | `session` | the same by strict quorums | causal, every read |
+//! | `latest` | puts to all copies of a `lww` bucket | latest |
 //! | `shop-cart` | the shop's HTTP API | set |
 //! | `stock`, `split-stock` | `souk_inventory::store` | stock |
 //! | `checkout` | the shop's HTTP API | orders |
@@ -26,6 +27,7 @@ mod checkout;
 mod client;
 mod error;
 mod failed;
+mod latest;
 mod ledger;
 mod register;
 mod set;
@@ -43,6 +45,7 @@ pub use causal::{Deletes, Session, Siblings};
 pub use checkout::Checkout;
 pub use client::{ClientContext, ClientId, Target};
 pub use error::WorkloadError;
+pub use latest::Latest;
 pub use ledger::Ledger;
 pub use register::Register;
 pub use set::Set;
@@ -120,6 +123,7 @@ pub fn all() -> Vec<Box<dyn Workload>> {
         Box::new(Siblings),
         Box::new(Deletes),
         Box::new(Session),
+        Box::new(Latest),
         Box::new(ShopCart),
         Box::new(Stock::WHOLE),
         Box::new(Stock::SPLIT),

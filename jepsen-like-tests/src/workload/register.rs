@@ -239,14 +239,17 @@ async fn change(
         Ok(TransactOutcome::NotApplied { failed }) => {
             let current = failed.into_iter().next().and_then(|failed| failed.current);
             let mut told = json!({});
-            if retry_unknown {
-                // The answer may come from memory, and the row beside it from later.
+            let shown = if retry_unknown {
+                // The answer may come from memory, and the row beside it from later. What the history does not show, the
+                // client must not know either: no checker could tell where it has a version from.
                 told["unseen"] = json!(true);
+                None
             } else {
                 show(&mut told, current.as_ref());
-            }
+                current
+            };
             pending.condition_failed(told);
-            match current {
+            match shown {
                 Some(row) => seen.insert(place, row.version),
                 None => seen.remove(&place),
             };

@@ -26,6 +26,7 @@ use souk_kv_core::{
     causality::Record,
     merkle::{Digest, GroupIndex, KeyHash, LeafIndex, MerkleTree},
 };
+use souk_kv_proto::mutant;
 use souk_kv_storage::{
     Commit, Durability, Keyspace, Recovery, Scan, StorageError, Store, WriteBatch,
 };
@@ -85,7 +86,7 @@ impl LeafChange {
         let is_uncertain = before == Held::Unknown;
         let place = LeafPlace {
             tree: tree_of_record(store_key)?,
-            leaf: key.leaf(),
+            leaf: leaf_of(key),
         };
         (is_uncertain || !difference.is_zero()).then_some(Self {
             place,
@@ -93,6 +94,14 @@ impl LeafChange {
             is_uncertain,
         })
     }
+}
+
+/// The leaf that a key weighs in.
+pub(super) fn leaf_of(key: KeyHash) -> LeafIndex {
+    if mutant!("leaf-off-by-one") {
+        return LeafIndex::new(key.leaf().get() ^ 1).expect("a tree has an even number of leaves");
+    }
+    key.leaf()
 }
 
 /// The changes of one batch.

@@ -14,7 +14,7 @@ use souk_kv_proto::convert::causality::decode_record;
 use souk_kv_storage::{Gap, Keyspace, Scan, ScanRow, StorageError, Store};
 use souk_ring::PartitionId;
 
-use super::forest::{Counted, Forest, Held, LeafPlace};
+use super::forest::{Counted, Forest, Held, LeafPlace, leaf_of};
 use crate::{
     governor::{Governor, Job},
     keys::{TreeId, partition_prefix, prefix_end, tree_of_record},
@@ -234,7 +234,7 @@ fn count(row: &ScanRow, counted: &mut Counted, report: &mut VnodeReport) {
     let key = KeyHash::of(&row.key);
     let place = LeafPlace {
         tree,
-        leaf: key.leaf(),
+        leaf: leaf_of(key),
     };
     match held {
         Held::Nothing => {}

@@ -199,13 +199,17 @@ impl GroupStore {
     /// What is known of a group, for a vote under its guard. It is not in memory until it is put back there.
     fn recall(&self, key: &GroupKey, epoch: LayoutEpoch) -> Result<Recollection, RequestError> {
         let remembered = self.memory.take(key).filter(|_| !self.broken.contains(key));
-        match remembered {
-            Some(known) => Ok(Recollection {
+        let mut known = match remembered {
+            Some(known) => Recollection {
                 header: known.header.fenced(epoch),
                 ..known
-            }),
-            None => Ok(Recollection::of(self.header(key, epoch)?)),
+            },
+            None => Recollection::of(self.header(key, epoch)?),
+        };
+        if mutant!("lower-ballots-accepted") {
+            known.header.promised = AcceptorHeader::empty(epoch).promised;
         }
+        Ok(known)
     }
 
     /// The header for a read, which takes no guard.
@@ -310,12 +314,6 @@ impl GroupStore {
                 cause: cause.to_string(),
             })?,
         };
-        if mutant!("lower-ballots-accepted") {
-            return Ok(AcceptorHeader {
-                promised: AcceptorHeader::empty(epoch).promised,
-                ..header.fenced(epoch)
-            });
-        }
         Ok(header.fenced(epoch))
     }
 

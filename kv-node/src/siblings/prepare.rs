@@ -13,7 +13,7 @@ use souk_kv_core::causality::{
     ActorId, CausalContext, Dot, MergeMode, Mint as MintKind, NewWrite, Observed, PutEffect,
     PutError, Record, RequestId, Stamp, Value,
 };
-use souk_kv_proto::convert::causality::encode_record;
+use souk_kv_proto::{convert::causality::encode_record, mutant};
 use souk_kv_storage::StorageError;
 use souk_ring::PartitionId;
 use tokio::time::Instant;
@@ -161,7 +161,11 @@ impl Coordinator {
         let local = self.records.read_for_change(&place.store_key)?;
         let (dot, kind) = self.name(place, &local, &write.observed).await?;
         let before = local.held();
-        let written = self.write_into(place, local.record, write, dot, kind, now_ms)?;
+        let record = match place.bucket.merge_mode() {
+            MergeMode::LastWriterWins if mutant!("dated-by-the-clock") => Record::default(),
+            _ => local.record,
+        };
+        let written = self.write_into(place, record, write, dot, kind, now_ms)?;
         Ok((Written { before, ..written }, dot.actor))
     }
 

@@ -18,6 +18,7 @@ use souk_kv_core::{
 use souk_kv_proto::{
     convert::causality::{decode_record, encode_record},
     kv::{Consistency, RequestOptions},
+    mutant,
 };
 use souk_ring::NodeId;
 use tokio::time::{Instant, sleep};
@@ -128,6 +129,15 @@ impl<'a> Walk<'a> {
         let Some(place) = core.place_of(store_key) else {
             return Ok(());
         };
+        if mutant!("tombstone-by-age") && purpose != Some(Purpose::Fold) {
+            let held = Held::Record(record.causal_hash());
+            let commit = core
+                .mint
+                .note_erased(place.group.partition, &record, |floor| {
+                    core.records.erase(store_key.clone(), held, floor)
+                });
+            return Ok(commit.await?);
+        }
         let primaries = place.primaries().iter().copied();
         let primaries: SmallVec<[NodeId; 3]> = primaries
             .filter(|node| !core.cluster.is_forgotten(*node))

@@ -299,6 +299,8 @@ pub(crate) enum ModelName {
     Causal,
     /// The same, of which every read shows all that was acknowledged.
     StrictCausal,
+    /// Keys of which the latest put wins: `put`, `read`, `final-read`.
+    Latest,
     /// Transfers between accounts: `open`, `transfer`, `read`, `final-read`.
     Ledger,
     /// Stock that is only reserved: `receive`, `reserve`, `final-stock`.

@@ -4,8 +4,8 @@ use std::error::Error;
 
 use souk_jepsen_like_tests::checker::linear::{CasRegister, VersionedMap};
 use souk_jepsen_like_tests::checker::{
-    CartChecker, CausalChecker, Checker, LedgerChecker, Linearizable, OrdersChecker, ReadPromise,
-    SetChecker, StockChecker,
+    CartChecker, CausalChecker, Checker, LatestChecker, LedgerChecker, Linearizable, OrdersChecker,
+    ReadPromise, SetChecker, StockChecker,
 };
 use souk_jepsen_like_tests::history::read_any;
 
@@ -45,6 +45,7 @@ fn checker(model: ModelName) -> Box<dyn Checker> {
         ModelName::StrictCausal => Box::new(CausalChecker {
             promise: ReadPromise::Every,
         }),
+        ModelName::Latest => Box::new(LatestChecker),
         ModelName::Ledger => Box::new(LedgerChecker),
         ModelName::Stock => Box::new(StockChecker),
         ModelName::Orders => Box::new(OrdersChecker),
