@@ -19,10 +19,12 @@ pub const BALLOT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Rows of one group, at most, tombstones and request memory included.
 /// A transaction that would add a row beyond it is refused; changes and deletes still work.
-pub const GROUP_ROWS_MAX: u64 = 1_000_000;
+pub const GROUP_ROWS_MAX: u64 = 250_000;
 
 /// Bytes of one group, at most, counted as [`super::Row::weight`] does.
-pub const GROUP_BYTES_MAX: u64 = 256 * 1024 * 1024;
+///
+/// An acceptor that was away for long is sent the whole group: it has to fit one message, and one batch on a disk.
+pub const GROUP_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Answers remembered for one client in one group, at most.
 /// When one more comes, the oldest is forgotten, and requests up to it are refused as too old.

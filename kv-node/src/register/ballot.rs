@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use souk_kv_core::register::{
     AcceptReply, Action, Ballot, Base, Chosen, Evaluation, GroupImage, Lead, Lost, PromiseReply,
-    Round, RowSelection,
+    Round, RowSelection, limits,
 };
 use souk_kv_proto::{
     convert::register::{
@@ -19,10 +19,20 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{GroupPlace, GroupStore, group_to_wire};
-use crate::{cluster::Cluster, error::RequestError, members::Members};
+use crate::{cluster::Cluster, error::RequestError, members::Members, peer::MESSAGE_BYTES_MAX};
 
 /// How long an acceptor may take before it counts as failed in this ballot.
 const VOTE_TIMEOUT: Duration = Duration::from_millis(1000);
+/// How long the image of a group may take from one acceptor to another.
+const IMAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A change above so many bytes takes the bulk lane: it must not hold up the votes of others.
+const VOTE_BYTES_MAX: u64 = 1024 * 1024;
+
+// The image of the largest group fits a message. A row takes its weight, and tags and lengths around it.
+const _: () = assert!(
+    limits::GROUP_BYTES_MAX + limits::GROUP_ROWS_MAX * 64 <= MESSAGE_BYTES_MAX as u64,
+    "an acceptor that lags can be brought up"
+);
 
 /// What a ballot needs.
 #[derive(Debug, Clone)]
@@ -122,7 +132,7 @@ impl BallotRun {
 
     /// Brings lagging acceptors up after the ballot was chosen. Nobody waits for it.
     pub(super) async fn finish(mut self) {
-        let give_up = Instant::now() + VOTE_TIMEOUT * 2;
+        let give_up = Instant::now() + IMAGE_TIMEOUT * 2;
         while !self.round.is_finished() {
             let actions = tokio::select! {
                 biased;
@@ -235,7 +245,13 @@ impl Voting {
             return vote_here(to, vote).await;
         }
         let body = Body::Accept(accept_to_wire(group_to_wire(&place.key), request));
-        match self.ask(to, body).await? {
+        let answer = if request.delta.weight() > VOTE_BYTES_MAX {
+            let deadline = Instant::now() + IMAGE_TIMEOUT;
+            noted(to, self.cluster.call_in_bulk(to, body, deadline).await)
+        } else {
+            self.ask(to, body).await
+        };
+        match answer? {
             Body::AcceptReply(reply) => noted(to, accept_reply_from_wire(reply)),
             _ => None,
         }
@@ -255,7 +271,7 @@ impl Voting {
             since: since.map(ballot_to_wire),
         };
         // An image may have megabytes, which must not hold up the votes of others.
-        let deadline = Instant::now() + VOTE_TIMEOUT;
+        let deadline = Instant::now() + IMAGE_TIMEOUT;
         let answer = self
             .cluster
             .call_in_bulk(from, Body::FetchGroup(request), deadline)
