@@ -29,7 +29,7 @@ use crate::{
     keys::partition_of_record,
     members::{Greeting, Pulse},
     peer::{Lane, PeerError, PeerHandler, Prompt, unexpected},
-    register::{group_from_wire, group_to_wire},
+    register::{Wanted, group_from_wire, group_to_wire},
     tombstone::{self, Work},
 };
 
@@ -173,14 +173,13 @@ impl PeerAnswers {
                 let epoch = LayoutEpoch(teach.epoch);
                 core.members.catch_up(from, epoch).await;
                 let key = group_from_wire(teach.group)?;
-                let after = match teach.after.as_ref() {
-                    [] => None,
-                    bytes => Some(row_key_from_wire(bytes)?),
+                let wanted = match teach.after.as_ref() {
+                    _ if !teach.with_rows => Wanted::Header,
+                    _ if teach.whole => Wanted::Whole,
+                    [] => Wanted::Behind(None),
+                    bytes => Wanted::Behind(Some(row_key_from_wire(bytes)?)),
                 };
-                let page = core
-                    .groups
-                    .tell(&key, epoch, after.as_ref(), teach.with_rows)
-                    .await?;
+                let page = core.groups.tell(&key, epoch, &wanted).await?;
                 Ok(Body::Lesson(Lesson {
                     header: Some(header_to_wire(&page.header)),
                     rows: rows_to_wire(&page.rows),

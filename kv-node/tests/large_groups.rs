@@ -1,4 +1,4 @@
-//! A register group as large as one may be, and an acceptor that missed all of it.
+//! Large register groups, and acceptors that missed all of them.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,13 @@
 #[allow(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use souk_kv_client::{
     BucketMode, Client, Condition, Key, Outcome, RequestError, RowOperation, TransactOutcome,
@@ -86,4 +92,61 @@ async fn an_acceptor_that_missed_a_group_of_the_largest_size_is_brought_up() {
         }
         assert!(begun.elapsed() < PATIENCE, "it still lags: {accepted:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_node_learns_a_large_group_that_never_rests() {
+    let mut cluster = TestCluster::start(3).await;
+    let client = cluster.client().await;
+    let created = client
+        .admin()
+        .create_bucket(bucket("stock", BucketMode::Register))
+        .await;
+    assert!(created.unwrap());
+    // Several pages of a lesson.
+    for row in 0..16 {
+        put_rows(&client, row..row + 1).await.unwrap();
+    }
+    cluster.stop_node(2).await;
+    std::fs::remove_dir_all(cluster.options(2).data).unwrap();
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (client, is_over) = (client.clone(), Arc::clone(&is_over));
+        async move {
+            let mut written = 0_u32;
+            while !is_over.load(Ordering::Relaxed) {
+                let value = Value::bytes(written.to_string());
+                let key = Key::new("stock", "ledger", "counter");
+                let operation = RowOperation::put(&key.sort_key, Condition::Any, value);
+                let transaction = Transaction::new("stock", "ledger", vec![operation]);
+                // While epochs change, some find no majority in time.
+                let done = client.transact(&transaction, WriteOptions::default()).await;
+                written += u32::from(done.is_ok());
+            }
+            written
+        }
+    });
+    cluster.start_node(2).await;
+    let begun = tokio::time::Instant::now();
+    loop {
+        let status = client.admin().status(Some("n3")).await;
+        if status.is_ok_and(|status| status.ready) && standing(&client, "n3").await == "full" {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it never learnt the group");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    assert!(writer.await.unwrap() > 20, "the group rested");
+    // It votes: with another node away, it makes the majority.
+    cluster.stop_node(0).await;
+    put_rows(&cluster.client_of(2).await, 0..1).await.unwrap();
+}
+
+async fn standing(client: &Client, node: &str) -> String {
+    let key = Key::new("stock", "ledger", "");
+    let shown = client.admin().register_show(&key).await.unwrap();
+    let found = shown.acceptors.into_iter().find(|one| one.node == node);
+    found.map(|one| one.standing).unwrap_or_default()
 }

@@ -420,7 +420,7 @@ impl GroupStore {
         Ok(rows)
     }
 
-    fn whole(&self, key: &GroupKey) -> Result<Rows, RequestError> {
+    pub(super) fn whole(&self, key: &GroupKey) -> Result<Rows, RequestError> {
         let prefix = key.row_prefix();
         let mut rows = Rows::new();
         let mut scan = Scan::prefix(Keyspace::Registers, &prefix).limit(WHOLE_PAGE);

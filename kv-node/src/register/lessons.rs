@@ -2,7 +2,7 @@
 //!
 //! Place: both sides' disk; `teaching` carries it from one to the other.
 //! Invariants: 1. a teacher tells only what stands under the learner's epoch or a newer one: every older vote is on
-//! disk by then. 2. the rows of one page are those of its header. 3. the header of a learnt group
+//! disk by then. 2. the rows of one page are those of its header; a whole group fits one page, if it has to. 3. the header of a learnt group
 //! is written last, so that a lesson cut short leaves nothing that could pass for a state.
 
 use std::ops::Bound;
@@ -29,6 +29,16 @@ const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const NAMES_MAX: usize = 1_000;
 /// Rows erased in one batch.
 const ERASE_ROWS: usize = 10_000;
+
+/// How much of a group a learner asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Header,
+    /// A page of the rows behind that one.
+    Behind(Option<RowKey>),
+    /// All rows, as they are at one moment.
+    Whole,
+}
 
 /// A page of a group's rows.
 #[derive(Debug)]
@@ -66,15 +76,14 @@ impl GroupStore {
         Ok((names, false))
     }
 
-    /// What a learner of that epoch is told of a group: the header, and rows behind `after`, if they are wanted.
+    /// What a learner of that epoch is told of a group.
     pub(crate) async fn tell(
         &self,
         key: &GroupKey,
         epoch: LayoutEpoch,
-        after: Option<&RowKey>,
-        with_rows: bool,
+        wanted: &Wanted,
     ) -> Result<LessonPage, RequestError> {
-        let told = self.page(key, epoch, after, with_rows).await;
+        let told = self.page(key, epoch, wanted).await;
         self.note_damage(key, told)
     }
 
@@ -82,8 +91,7 @@ impl GroupStore {
         &self,
         key: &GroupKey,
         epoch: LayoutEpoch,
-        after: Option<&RowKey>,
-        with_rows: bool,
+        wanted: &Wanted,
     ) -> Result<LessonPage, RequestError> {
         let _guard = self.guards.lock(&key.header()).await;
         let passage = self.fence.enter(epoch).await?;
@@ -93,13 +101,15 @@ impl GroupStore {
             rows: Rows::new(),
             more: false,
         };
-        if !with_rows {
-            return Ok(page);
-        }
         let prefix = key.row_prefix();
-        let start = match after {
-            Some(after) => Bound::Excluded(key.row(after.as_bytes())),
-            None => Bound::Included(prefix.clone()),
+        let start = match wanted {
+            Wanted::Header => return Ok(page),
+            Wanted::Whole => {
+                page.rows = self.whole(key)?;
+                return Ok(page);
+            }
+            Wanted::Behind(Some(after)) => Bound::Excluded(key.row(after.as_bytes())),
+            Wanted::Behind(None) => Bound::Included(prefix.clone()),
         };
         let end = prefix_end(&prefix).map_or(Bound::Unbounded, Bound::Excluded);
         let scan = Scan::range(Keyspace::Registers, (start, end)).bytes_max(PAGE_BYTES_MAX);
@@ -143,6 +153,9 @@ impl GroupStore {
         for (row_key, row) in rows {
             let store_key = key.row(row_key.as_bytes());
             batch.put(Keyspace::Registers, store_key, encode_row(row));
+            if batch.bytes() >= PAGE_BYTES_MAX as u64 {
+                self.store.commit(std::mem::take(&mut batch)).await?;
+            }
         }
         Ok(self.store.commit(batch).await?)
     }

@@ -49,6 +49,7 @@ use crate::{
 
 pub(crate) use acceptor::{GroupStore, judge};
 pub(crate) use coordinator::RegisterCoordinator;
+pub(crate) use lessons::Wanted;
 pub(crate) use rows::RowsQuery;
 pub(crate) use sweeping::sweep_groups;
 pub(crate) use teaching::{Pupil, TeachError};

@@ -30,7 +30,10 @@ use souk_ring::{Layout, NodeId, PartitionId};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::{group_from_wire, group_to_wire, lessons::LessonPage};
+use super::{
+    group_from_wire, group_to_wire,
+    lessons::{LessonPage, Wanted},
+};
 use crate::{
     cluster::Mode,
     core::NodeCore,
@@ -47,6 +50,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const GROUPS_AT_ONCE: usize = 16;
 /// How often a group is begun again because its source went on meanwhile, before the others get their turn.
 const TRIES: usize = 8;
+/// From this try on a group is asked for whole: it changes faster than its pages come.
+const TRIES_BY_PAGES: usize = 3;
 
 /// Why a lesson came to no end. All but the first pass by themselves.
 #[derive(Debug, thiserror::Error)]
@@ -156,11 +161,11 @@ impl<'a> Pupil<'a> {
 
     /// Learns one group.
     pub(crate) async fn learn_group(&self, key: &GroupKey) -> Result<(), TeachError> {
-        for _ in 0..TRIES {
+        for number in 0..TRIES {
             if self.core.cluster.layout().epoch() != self.layout.epoch() {
                 return Err(TeachError::LayoutChanged);
             }
-            match self.one_lesson(key).await {
+            match self.one_lesson(key, number >= TRIES_BY_PAGES).await {
                 Err(TeachError::Busy) => {
                     debug!(group = ?key, "a group changed while it was copied")
                 }
@@ -259,7 +264,7 @@ impl<'a> Pupil<'a> {
         }
     }
 
-    async fn one_lesson(&self, key: &GroupKey) -> Result<(), TeachError> {
+    async fn one_lesson(&self, key: &GroupKey, whole: bool) -> Result<(), TeachError> {
         let Some(voters) = self.voters(key) else {
             // A bucket with fewer copies: this node holds none of it, and is not asked.
             return Ok(());
@@ -277,7 +282,7 @@ impl<'a> Pupil<'a> {
         let teachers: Vec<NodeId> = lesson.teachers().collect();
         let asked = teachers
             .into_iter()
-            .map(|teacher| async move { (teacher, self.page(key, teacher, None, false).await) });
+            .map(|teacher| async move { (teacher, self.page(key, teacher, Wanted::Header).await) });
         let mut told = 0;
         for (teacher, page) in join_all(asked).await {
             match page {
@@ -292,7 +297,7 @@ impl<'a> Pupil<'a> {
             .source()
             .ok_or_else(|| TeachError::TooFew { what: what(), told })?;
         self.core.groups.clear(key).await?;
-        let header = self.copy_rows(key, source).await?;
+        let header = self.copy_rows(key, source, whole).await?;
         let learnt = lesson.learnt(&header).ok_or(TeachError::Busy)?;
         self.core.groups.take_header(key, &learnt).await?;
         counter!("souk_learner_groups_total").increment(1);
@@ -304,11 +309,17 @@ impl<'a> Pupil<'a> {
         &self,
         key: &GroupKey,
         source: NodeId,
+        whole: bool,
     ) -> Result<AcceptorHeader, TeachError> {
         let mut after: Option<RowKey> = None;
         let mut first: Option<AcceptorHeader> = None;
         loop {
-            let page = self.page(key, source, after.as_ref(), true).await?;
+            let wanted = if whole {
+                Wanted::Whole
+            } else {
+                Wanted::Behind(after.clone())
+            };
+            let page = self.page(key, source, wanted).await?;
             let is_same = first.is_none_or(|first| first.accepted == page.header.accepted);
             if !is_same {
                 return Err(TeachError::Busy);
@@ -366,14 +377,17 @@ impl<'a> Pupil<'a> {
         &self,
         key: &GroupKey,
         teacher: NodeId,
-        after: Option<&RowKey>,
-        with_rows: bool,
+        wanted: Wanted,
     ) -> Result<LessonPage, TeachError> {
         let request = TeachGroup {
             group: Some(group_to_wire(key)),
             epoch: self.layout.epoch().0,
-            after: after.map_or(Bytes::new(), |key| key.as_bytes().clone()),
-            with_rows,
+            with_rows: wanted != Wanted::Header,
+            whole: wanted == Wanted::Whole,
+            after: match wanted {
+                Wanted::Behind(Some(after)) => after.as_bytes().clone(),
+                Wanted::Behind(None) | Wanted::Header | Wanted::Whole => Bytes::new(),
+            },
         };
         let Body::Lesson(lesson) = self.ask(teacher, Body::TeachGroup(request)).await? else {
             return Err(strange());
