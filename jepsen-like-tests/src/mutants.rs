@@ -62,7 +62,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "lower-ballots-accepted",
         breaks: "an acceptor ignores what it promised: a compare-and-set becomes read, then write",
         workload: "cas-register",
-        faults: &[Fault::Jitter],
+        faults: &[Fault::Jitter, Fault::SplitOneWay],
         nodes: 3,
     },
     Mutant {
