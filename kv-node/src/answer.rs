@@ -69,6 +69,11 @@ impl PeerAnswers {
                 Ok(Body::Done(Done {}))
             }
             Body::StoreHint(hint) => {
+                if core.cluster.layout().is_leaving(core.cluster.node) {
+                    return Err(RequestError::NotReady(
+                        "this node leaves the cluster, and could not deliver the hint".to_owned(),
+                    ));
+                }
                 let _arrival = self.admit(from, hint.generation)?;
                 core.hints
                     .keep(NodeId(hint.target), hint.store_key, hint.record)

@@ -12,7 +12,7 @@
 //! let primaries = [NodeId(1), NodeId(2), NodeId(3)];
 //! let request = PutRequest {
 //!     primaries: &primaries, fallbacks: &[NodeId(4)], local: NodeId(1),
-//!     write_quorum: 2, write_floor: None, strict: false,
+//!     write_quorum: 2, write_floor: None, departing: &[], strict: false,
 //! };
 //! // Node 3 seems down: node 4 keeps its copy as a hint.
 //! let (mut put, actions) = PutCoordinator::start(request, |node| node != NodeId(3));

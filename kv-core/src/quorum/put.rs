@@ -6,7 +6,7 @@
 //! when fallbacks run out, a node that has the record anyway keeps a hint beside it.
 //! Invariants: 1. one answer, never two. 2. an undegraded `Applied` has W distinct nodes behind it.
 //! 3. `NotApplied` only if nobody stored, and everybody asked said so. 4. a fallback stands in once per put.
-//! 5. every send is answered, or given up by [`PutCoordinator::on_deadline`], so every put ends.
+//! 5. no acknowledged record is held by departing nodes alone. 6. every send is answered, or given up by [`PutCoordinator::on_deadline`], so every put ends.
 //! Not here: the bytes, the timers, the hint space and its cap.
 
 use smallvec::SmallVec;
@@ -30,6 +30,9 @@ pub struct PutRequest<'a> {
     pub write_quorum: u8,
     /// The bucket's floor.
     pub write_floor: Option<u8>,
+    /// Nodes that are about to leave: a copy of theirs counts towards W, where enough others have one too, and not for the
+    /// floor, which may be the only copy.
+    pub departing: &'a [NodeId],
     /// Only primaries count: no fallbacks, and no floor either, for whoever asks for this wants the real quorum.
     pub strict: bool,
 }
@@ -143,6 +146,7 @@ pub struct PutCoordinator {
     local: NodeId,
     needed: u8,
     floor: Option<u8>,
+    departing: SmallVec<[NodeId; 4]>,
     targets: SmallVec<[Target; 4]>,
     /// Unused fallbacks, the next one last.
     pool: SmallVec<[NodeId; 4]>,
@@ -163,6 +167,7 @@ impl PutCoordinator {
             local: request.local,
             needed: request.write_quorum,
             floor: request.write_floor.filter(|_| !request.strict),
+            departing: request.departing.into(),
             targets: SmallVec::new(),
             pool: SmallVec::new(),
             absent: SmallVec::new(),
@@ -261,9 +266,14 @@ impl PutCoordinator {
     /// How many distinct nodes are known to have the record now.
     #[must_use]
     pub fn copies(&self) -> u8 {
+        self.copies_at(|_| true)
+    }
+
+    fn copies_at(&self, counts: impl Fn(NodeId) -> bool) -> u8 {
         let mut nodes: SmallVec<[NodeId; 8]> = SmallVec::new();
         for target in &self.targets {
-            if target.state == State::Stored && !nodes.contains(&target.node) {
+            let is_new = target.state == State::Stored && !nodes.contains(&target.node);
+            if is_new && counts(target.node) {
                 nodes.push(target.node);
             }
         }
@@ -354,7 +364,7 @@ impl PutCoordinator {
             );
         } else if self.is_waiting(|target| target.role == Role::Firm) {
             // Somebody who counts may still answer.
-        } else if self.floor.is_some_and(|floor| copies >= floor) {
+        } else if self.is_floor_reached() {
             self.answer(
                 PutAnswer::Applied {
                     copies,
@@ -380,6 +390,11 @@ impl PutCoordinator {
         } else {
             self.answer(PutAnswer::Unknown { copies, needed }, actions);
         }
+    }
+
+    fn is_floor_reached(&self) -> bool {
+        let staying = self.copies_at(|node| !self.departing.contains(&node));
+        self.floor.is_some_and(|floor| staying >= floor)
     }
 
     /// Lets a node that has the record keep the hints of primaries without a stand-in: the local node,

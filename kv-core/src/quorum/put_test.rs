@@ -54,10 +54,48 @@ fn case(fallbacks: &[u32], down: &[u32], floor: Option<u8>, strict: bool) -> Cas
         local: NodeId(1),
         write_quorum: 2,
         write_floor: floor,
+        departing: &[],
         strict,
     };
     let (put, started) = PutCoordinator::start(request, |node| !down.contains(&node.0));
     Case { put, started }
+}
+
+#[test]
+fn who_leaves_is_no_floor() {
+    let (primaries, departing) = (nodes(&[1, 2, 3]), nodes(&[1]));
+    let request = PutRequest {
+        primaries: &primaries,
+        fallbacks: &[],
+        departing: &departing,
+        local: NodeId(1),
+        write_quorum: 2,
+        write_floor: Some(1),
+        strict: false,
+    };
+    let check = |stored: &[u32], expected: PutAnswer| {
+        let (mut put, _) = PutCoordinator::start(request, |_| true);
+        for node in 1..=3 {
+            if stored.contains(&node) {
+                put.on_stored(NodeId(node));
+            } else {
+                put.on_refused(NodeId(node));
+            }
+        }
+        assert_eq!(put.answer_given(), Some(expected), "{stored:?}");
+    };
+    let applied = |copies, degraded| PutAnswer::Applied {
+        copies,
+        needed: 2,
+        degraded,
+    };
+    let unknown = PutAnswer::Unknown {
+        copies: 1,
+        needed: 2,
+    };
+    check(&[1], unknown);
+    check(&[2], applied(1, true));
+    check(&[1, 2], applied(2, false));
 }
 
 #[test]
@@ -267,6 +305,7 @@ fn run(script: &Script) -> (Run, PutCoordinator) {
         local: NodeId(script.local),
         write_quorum: script.write_quorum,
         write_floor: script.floor,
+        departing: &[],
         strict: script.strict,
     };
     let (mut put, mut actions) = PutCoordinator::start(request, |node| script.up.contains(&node.0));

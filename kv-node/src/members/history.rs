@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use prost::Message;
 use souk_kv_proto::store::LayoutDeed;
 use souk_kv_storage::{Keyspace, Scan, StorageError, Store, WriteBatch};
-use souk_ring::{Layout, MovePlan, NodeId, Standing};
+use souk_ring::{Layout, LayoutEpoch, MovePlan, NodeId, Standing};
 use tracing::warn;
 
 use crate::keys;
@@ -106,7 +106,9 @@ pub(crate) fn changes(older: &Layout, newer: &Layout) -> Vec<String> {
         }
         _ => {}
     }
-    if what.is_empty() {
+    if what.is_empty() && newer.epoch() == LayoutEpoch(1) {
+        what.push("the cluster was founded".to_owned());
+    } else if what.is_empty() {
         what.push("a fence: requests of earlier epochs can no longer complete".to_owned());
     }
     what

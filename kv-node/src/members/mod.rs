@@ -286,9 +286,7 @@ impl Members {
             "a layout was adopted"
         );
         if newer.member(self.cluster.node).is_none() {
-            warn!(
-                "this node has left the cluster: it hands over what it still has, then it can be stopped"
-            );
+            warn!("this node has left the cluster, which has its copies by now: it can be stopped");
         }
         self.changed.notify_waiters();
         Ok(true)

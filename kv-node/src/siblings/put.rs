@@ -130,6 +130,7 @@ impl Coordinator {
         let request = PutRequest {
             primaries: place.receivers(),
             fallbacks: place.standins(),
+            departing: place.departing(),
             local: self.cluster.node,
             write_quorum: match write_quorum(place, options)? {
                 needed if mutant!("put-one-short") => needed.saturating_sub(1).max(1),

@@ -109,6 +109,8 @@ pub(crate) struct RecordPlace {
 struct MovingPlace {
     receivers: Vec<NodeId>,
     fallbacks: Vec<NodeId>,
+    /// About to leave the cluster.
+    departing: Vec<NodeId>,
 }
 
 impl RecordPlace {
@@ -158,6 +160,14 @@ impl RecordPlace {
         }
     }
 
+    /// Whose copy may be gone soon, and must not be the only one.
+    pub(crate) fn departing(&self) -> &[NodeId] {
+        match &self.moving {
+            Some(moving) => &moving.departing,
+            None => &[],
+        }
+    }
+
     /// Receivers that are no primaries yet.
     fn gaining_count(&self) -> usize {
         self.receivers().len() - self.primaries().len()
@@ -177,18 +187,24 @@ impl RecordPlace {
 }
 
 impl MovingPlace {
-    /// `None` when nobody gains a copy.
+    /// `None` when everything is as if nothing moved.
     fn of(layout: &Layout, partition: PartitionId, bucket: &Bucket) -> Option<Self> {
         let list = layout.preference_list(partition);
         let receivers = layout.receivers(partition, bucket.replicas_n.count());
-        if receivers.len() == list.primaries(bucket.replicas_n).len() {
+        let members = layout.members().keys().copied();
+        let departing: Vec<NodeId> = members.filter(|node| layout.is_leaving(*node)).collect();
+        if receivers.len() == list.primaries(bucket.replicas_n).len() && departing.is_empty() {
             return None;
         }
+        // Who leaves could not deliver a hint any more.
         let standins = list.fallbacks(bucket.replicas_n).iter().copied();
-        let fallbacks = standins.filter(|node| !receivers.contains(node)).collect();
+        let fallbacks = standins
+            .filter(|node| !receivers.contains(node) && !departing.contains(node))
+            .collect();
         Some(Self {
             receivers,
             fallbacks,
+            departing,
         })
     }
 }

@@ -20,7 +20,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::errand::{Done, Errands};
+use super::{
+    errand::{Done, Errands},
+    parting::part,
+};
 use crate::{core::NodeCore, error::RequestError, keys, members::Voice};
 
 /// How often a node that gains nothing looks again.
@@ -74,6 +77,10 @@ async fn look(core: &NodeCore) -> Result<(), GainError> {
         return Ok(());
     };
     if core.members.voice() != Voice::Sure {
+        return Ok(());
+    }
+    if layout.is_leaving(core.cluster.node) {
+        part(core, &layout, started).await;
         return Ok(());
     }
     // Who has not seen the newest bucket does not know all that it gains.

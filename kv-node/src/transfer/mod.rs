@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `gaining` | this node pulls what it is to own, partition after partition |
 //! | `errand` | one step of one partition: groups listed, settled, records copied, compared |
+//! | `parting` | a node that leaves brings to the others what it alone may have |
 //! | `settling` | when everybody holds everything, the layout of the next owners is proposed |
 //! | `leaving` | what this node does not own any more is handed over, then erased |
 //!
@@ -15,6 +16,7 @@
 mod errand;
 mod gaining;
 mod leaving;
+mod parting;
 mod settling;
 
 use std::{
@@ -37,6 +39,8 @@ pub(crate) struct Transfers {
     groups_settled: AtomicU64,
     records_copied: AtomicU64,
     bytes_copied: AtomicU64,
+    /// The epoch that began the move of which this node has parted.
+    parted: AtomicU64,
     /// Partitions that this node keeps data of and does not own, after the last look.
     leftovers: AtomicU64,
 }
@@ -96,6 +100,15 @@ impl Transfers {
         } else if let Some(now) = now.as_mut() {
             (now.partitions_total, now.partitions_left) = (total, left);
         }
+    }
+
+    /// Whether a node that leaves has nothing more that it alone may have.
+    fn has_parted(&self, started: u64) -> bool {
+        self.parted.load(Ordering::Acquire) == started
+    }
+
+    fn note_parted(&self, started: u64) {
+        self.parted.store(started, Ordering::Release);
     }
 
     fn end(&self) {

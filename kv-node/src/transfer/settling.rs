@@ -1,7 +1,8 @@
 //! When everybody holds everything, the layout of the next owners alone is proposed.
 //!
 //! Place: one task per node: whoever is the first among those that seem up asks, so that one proposes and not all.
-//! Invariants: 1. nothing is proposed before each gaining node has said by itself that nothing is left. 2. the cluster's own
+//! Invariants: 1. nothing is proposed before each gaining node has said by itself that nothing is left, and each leaving one
+//! that is there that nobody needs it. 2. the cluster's own
 //! groups are settled by majorities of both members before, like every other group.
 //! Not here: what makes a gaining node say so (`gaining`).
 
@@ -74,6 +75,9 @@ async fn look(core: &NodeCore) -> Result<(), SettleError> {
     if !settlement.is_complete() {
         return Ok(());
     }
+    if !have_parted(core, &layout).await {
+        return Ok(());
+    }
     for key in SystemGroup::keys() {
         let place = GroupPlace::new(&layout, key, 0);
         let deadline = Instant::now() + ROUND_TIMEOUT;
@@ -102,6 +106,20 @@ fn is_first(core: &NodeCore, layout: &Layout) -> bool {
         .keys()
         .filter(|node| !layout.is_learner(**node) && !layout.is_joining(**node));
     able.find(|node| **node == own || core.cluster.is_up(**node)) == Some(&own)
+}
+
+/// Whether everybody who leaves and seems up has brought to the others what it alone may have. Of one that is away the
+/// operator was warned.
+async fn have_parted(core: &NodeCore, layout: &Layout) -> bool {
+    let is_here = |node: NodeId| node == core.cluster.node || core.cluster.is_up(node);
+    let members = layout.members().keys().copied();
+    for node in members.filter(|node| layout.is_leaving(*node) && is_here(*node)) {
+        let told = report_of(core, node).await;
+        if told.is_none_or(|(started, left)| Some(started) != layout.moving_since() || left > 0) {
+            return false;
+        }
+    }
+    true
 }
 
 async fn report_of(core: &NodeCore, node: NodeId) -> Option<(LayoutEpoch, u64)> {
