@@ -10,6 +10,7 @@
 
 mod explore;
 mod history;
+mod joint;
 mod linearizability;
 mod mutant;
 mod replica;
