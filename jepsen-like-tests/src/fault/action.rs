@@ -56,11 +56,19 @@ pub enum Action {
     StarveMemory,
     /// It gets as much of the machine as it likes.
     Feed,
+    /// These nodes, which were no members, are started and let in; copies begin to move to them.
+    Join,
+    /// These members are to leave; copies begin to move away from them.
+    Leave,
+    /// The first half of these leaves, and the other half, which were no members, takes their places.
+    Replace,
+    /// It is waited for until nothing moves; who has left is stopped, and may not come back.
+    Settle,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Action; 25] = [
+    pub const ALL: [Action; 29] = [
         Action::Kill,
         Action::Stop,
         Action::Start,
@@ -86,6 +94,10 @@ impl Action {
         Action::StarveCpu,
         Action::StarveMemory,
         Action::Feed,
+        Action::Join,
+        Action::Leave,
+        Action::Replace,
+        Action::Settle,
     ];
 
     /// Its name in histories.
@@ -117,6 +129,10 @@ impl Action {
             Action::StarveCpu => "starve-cpu",
             Action::StarveMemory => "starve-memory",
             Action::Feed => "feed",
+            Action::Join => "join",
+            Action::Leave => "leave",
+            Action::Replace => "replace",
+            Action::Settle => "settle",
         }
     }
 
@@ -144,6 +160,7 @@ impl Action {
             Action::FillDisk | Action::FreeDisk => Action::FreeDisk,
             Action::Narrow | Action::Widen => Action::Widen,
             Action::StarveCpu | Action::StarveMemory | Action::Feed => Action::Feed,
+            Action::Join | Action::Leave | Action::Replace | Action::Settle => Action::Settle,
         }
     }
 }

@@ -61,11 +61,13 @@ pub enum Fault {
     MemoryStarved,
     /// The shop is killed and started again.
     KillShop,
+    /// Members join, leave and are replaced, and a node that gains copies is killed meanwhile.
+    Membership,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 26] = [
+    pub const ALL: [Fault; 27] = [
         Fault::None,
         Fault::KillOne,
         Fault::KillMajority,
@@ -92,6 +94,7 @@ impl Fault {
         Fault::CpuStarved,
         Fault::MemoryStarved,
         Fault::KillShop,
+        Fault::Membership,
     ];
 
     /// Names of several, as the command line takes them.
@@ -198,6 +201,10 @@ impl Fault {
             Fault::KillShop => (
                 "kill-shop",
                 "kill -9 of the shop, then started again; real processes only",
+            ),
+            Fault::Membership => (
+                "membership",
+                "members join, leave and are replaced, one that gains copies is killed",
             ),
         }
     }

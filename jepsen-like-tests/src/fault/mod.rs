@@ -12,6 +12,7 @@
 
 mod action;
 mod kind;
+mod membership;
 mod schedule;
 mod shape;
 mod shrink;

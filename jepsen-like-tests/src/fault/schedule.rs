@@ -8,10 +8,10 @@ use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Fault, shape};
+use super::{Action, Fault, membership, shape};
 
 /// One more window of a fault for each such stretch of a run.
-const WINDOW_EVERY_MS: u64 = 10_000;
+pub(super) const WINDOW_EVERY_MS: u64 = 10_000;
 /// Least number of windows of a fault that needs no node in turn.
 const WINDOWS_MIN: u64 = 3;
 /// A flapping or strobing window changes so often.
@@ -51,6 +51,12 @@ pub struct Step {
 }
 
 impl Step {
+    /// Who leaves and who joins, if it is a change of the members.
+    #[must_use]
+    pub fn leavers_and_joiners(&self) -> (&[String], &[String]) {
+        membership::leavers_and_joiners(self)
+    }
+
     /// The names of its links: `n1-n2` where both ways are meant, once for each pair, and `n1>n2` for one way.
     #[must_use]
     pub fn link_names(&self) -> String {
@@ -102,6 +108,10 @@ impl Schedule {
                 StdRng::seed_from_u64(seed ^ position.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let mut victims = nodes.to_vec();
             victims.shuffle(&mut random);
+            if *fault == Fault::Membership {
+                steps.extend(membership::steps(time_ms, &victims, &mut random));
+                continue;
+            }
             let blows = blows(*fault, time_ms, &victims, &mut random);
             lay(&blows, time_ms, &mut random, &mut steps);
         }
@@ -123,6 +133,13 @@ impl Schedule {
             .sum()
     }
 
+    /// Nodes that are not there in the beginning and join.
+    #[must_use]
+    pub fn newcomers(&self) -> Vec<String> {
+        let joining = self.steps.iter().map(|step| step.leavers_and_joiners().1);
+        joining.flatten().cloned().collect()
+    }
+
     /// The names of the faults, for people.
     #[must_use]
     pub fn fault_names(&self) -> String {
@@ -142,7 +159,8 @@ fn blows(fault: Fault, time_ms: u64, victims: &[String], random: &mut StdRng) ->
         let node = turn(number);
         let others = |node: &String| shape::others(node, victims);
         let blow = match fault {
-            Fault::None => return Vec::new(),
+            // Its windows depend on one another.
+            Fault::None | Fault::Membership => return Vec::new(),
             // A majority in one window, so that all of it is down at once.
             Fault::KillMajority if number > time_ms / (3 * WINDOW_EVERY_MS) => break,
             Fault::KillMajority => {

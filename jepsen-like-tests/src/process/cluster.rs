@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::ports::free_ports;
-use super::{HarnessError, Server, Site, souk_binary};
+use super::{HarnessError, Plot, Server, Site, ready, souk_binary};
 
 /// How long a server may take to become ready, also after a crash and on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ const SHOP: &str = "shop";
 /// What to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterPlan {
-    /// Number of nodes, 1 or more, named `n1` and so on.
+    /// Number of nodes, 1 or more, named `n1` and so on. A site may have plots for more, who can join later.
     pub nodes: usize,
     /// Whether there is a shop with a payment provider in front.
     pub has_shop: bool,
@@ -56,12 +56,27 @@ pub struct TestCluster {
     _temporary: Option<tempfile::TempDir>,
     binary: PathBuf,
     http: reqwest::Client,
-    endpoints: Vec<String>,
+    /// `host:port`, by the names of all nodes that there ever are.
+    endpoints: BTreeMap<String, String>,
     nodes: Vec<Server>,
+    /// Nodes that have not joined yet, by name.
+    newcomers: BTreeMap<String, Newcomer>,
+    /// Nodes that have left.
+    retired: Vec<Server>,
     /// By the names of the nodes.
     data_folders: BTreeMap<String, PathBuf>,
     around: Vec<Server>,
     shop_address: Option<String>,
+}
+
+/// A node that may join.
+#[derive(Debug)]
+struct Newcomer {
+    plot: Plot,
+    /// `host:port`.
+    grpc: String,
+    http: String,
+    zone: &'static str,
 }
 
 impl TestCluster {
@@ -95,7 +110,7 @@ impl TestCluster {
         if !plan.catalogue.is_empty() {
             let file = cluster.home.join("catalogue.jsonl");
             std::fs::write(&file, &plan.catalogue).map_err(HarnessError::file(&file))?;
-            let endpoints = cluster.endpoints.join(",");
+            let endpoints = cluster.endpoints().join(",");
             let file = file.display().to_string();
             cluster.souk(&["import", "catalog", &file, "--endpoints", &endpoints])?;
         }
@@ -121,8 +136,8 @@ impl TestCluster {
         };
         let logs = home.join("logs");
         std::fs::create_dir_all(&logs).map_err(HarnessError::file(&logs))?;
-        let ports = free_ports(plan.nodes * 2 + 2)?;
-        let (node_ports, shop_ports) = ports.split_at(plan.nodes * 2);
+        let ports = free_ports(site.plots.len() * 2 + 2)?;
+        let (node_ports, shop_ports) = ports.split_at(site.plots.len() * 2);
         let addresses = |ports: &[u16]| -> Vec<String> {
             let pairs = site.plots.iter().zip(ports.iter().step_by(2));
             pairs
@@ -135,33 +150,37 @@ impl TestCluster {
         let (shop, provider) = (front(shop_ports[0]), front(shop_ports[1]));
 
         let config = home.join("cluster.toml");
-        let text = cluster_file(&endpoints, &healths, &shop, &provider, &plan.engine, site);
+        let founders = plan.nodes.min(site.plots.len());
+        let (grpc, http) = (&endpoints[..founders], &healths[..founders]);
+        let text = cluster_file(grpc, http, &shop, &provider, &plan.engine, site);
         std::fs::write(&config, text).map_err(HarnessError::file(&config))?;
 
         let binary = souk_binary()?;
         let server = |name: &str, command: &[&str], readiness: &str| {
-            let mut arguments: Vec<String> = command.iter().map(ToString::to_string).collect();
-            arguments.extend(["--config".to_owned(), config.display().to_string()]);
-            arguments.push("--stop-on-stdin-close".to_owned());
-            let log = logs.join(format!("{name}.log"));
-            Server::new(name, &binary, arguments, log, readiness.to_owned())
+            server(&home, &binary, name, command, readiness)
         };
         let data = home.display().to_string();
         let mut nodes = Vec::new();
+        let mut newcomers = BTreeMap::new();
         let mut data_folders = BTreeMap::new();
-        for (number, (plot, readiness)) in site.plots.iter().zip(&healths).enumerate() {
+        for (number, plot) in site.plots.iter().enumerate() {
             let name = node_name(number);
             let data = plot.data.as_deref().unwrap_or(&home);
-            let command = [
-                "node",
-                "--name",
-                &name,
-                "--data",
-                &data.display().to_string(),
-            ];
-            let node = server(&name, &command, readiness);
-            nodes.push(node.started_by(plot.prefix.clone()));
             data_folders.insert(name.clone(), data.join(&name));
+            let (grpc, http) = (&endpoints[number], &healths[number]);
+            if number >= founders {
+                let newcomer = Newcomer {
+                    plot: plot.clone(),
+                    grpc: grpc.clone(),
+                    http: http.clone(),
+                    zone: ZONES[number % ZONES.len()],
+                };
+                newcomers.insert(name, newcomer);
+                continue;
+            }
+            let data = data.display().to_string();
+            let node = server(&name, &["node", "--name", &name, "--data", &data], http);
+            nodes.push(node.started_by(plot.prefix.clone()));
         }
         let around = if plan.has_shop {
             vec![
@@ -171,12 +190,15 @@ impl TestCluster {
         } else {
             Vec::new()
         };
+        let names = (0..).map(node_name);
         Ok(TestCluster {
             home,
             _temporary: temporary,
             http: reqwest::Client::new(),
-            endpoints,
+            endpoints: names.zip(endpoints).collect(),
             nodes,
+            newcomers,
+            retired: Vec::new(),
             data_folders,
             around,
             shop_address: plan.has_shop.then_some(shop),
@@ -190,10 +212,11 @@ impl TestCluster {
         &self.home
     }
 
-    /// `host:port` of every node.
+    /// `host:port` of every node that has not left.
     #[must_use]
-    pub fn endpoints(&self) -> &[String] {
-        &self.endpoints
+    pub fn endpoints(&self) -> Vec<String> {
+        let names = self.nodes.iter().map(Server::name);
+        names.map(|name| self.endpoints[name].clone()).collect()
     }
 
     /// `host:port` of the shop, if there is one.
@@ -202,7 +225,7 @@ impl TestCluster {
         self.shop_address.as_deref()
     }
 
-    /// The names of the nodes.
+    /// The names of the nodes that have not left.
     #[must_use]
     pub fn node_names(&self) -> Vec<String> {
         self.nodes
@@ -265,6 +288,62 @@ impl TestCluster {
         Ok(format!("process {}", server.pid().unwrap_or_default()))
     }
 
+    /// Starts a node that waits at the door of the cluster until it is let in.
+    ///
+    /// # Errors
+    /// When no plot is left for one of that name, or it cannot be started.
+    pub fn start_newcomer(&mut self, name: &str) -> Result<(), HarnessError> {
+        let doors = self.endpoints().join(",");
+        let newcomer = self.newcomers.remove(name);
+        let newcomer = newcomer.ok_or_else(|| HarnessError::NoSuchServer {
+            name: name.to_owned(),
+        })?;
+        let data = newcomer.plot.data.as_deref().unwrap_or(&self.home);
+        let data = data.display().to_string();
+        let command = [
+            "node",
+            "--name",
+            name,
+            "--data",
+            &data,
+            "--zone",
+            newcomer.zone,
+            "--grpc",
+            &newcomer.grpc,
+            "--http",
+            &newcomer.http,
+            "--join",
+            &doors,
+        ];
+        let node = server(&self.home, &self.binary, name, &command, &newcomer.http);
+        let mut node = node.started_by(newcomer.plot.prefix.clone());
+        node.start()?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// Puts a node aside that has left, for good; it is killed if it runs.
+    ///
+    /// # Errors
+    /// When there is no such node, or it cannot be killed.
+    pub fn retire(&mut self, name: &str) -> Result<(), HarnessError> {
+        let server = self.server(name)?;
+        if server.pid().is_some() {
+            server.kill_9()?;
+        }
+        let (gone, stay) = std::mem::take(&mut self.nodes)
+            .into_iter()
+            .partition(|node| node.name() == name);
+        self.nodes = stay;
+        self.retired.extend::<Vec<Server>>(gone);
+        Ok(())
+    }
+
+    /// Why a server does not take requests, as it says itself; none when it takes them, or does not answer.
+    pub async fn why_not_ready(&self, name: &str, http: &reqwest::Client) -> Option<String> {
+        ready::ask(http, self.http_address(name)?).await.err()
+    }
+
     /// Waits until every server that runs is ready.
     ///
     /// # Errors
@@ -283,9 +362,9 @@ impl TestCluster {
     /// # Errors
     /// When it fails.
     pub fn souk(&self, arguments: &[&str]) -> Result<String, HarnessError> {
-        let output = Command::new(&self.binary)
+        let output = self
+            .souk_command()
             .args(arguments)
-            .current_dir(&self.home)
             .output()
             .map_err(|source| HarnessError::CannotStart {
                 name: "souk".to_owned(),
@@ -303,11 +382,20 @@ impl TestCluster {
         })
     }
 
+    /// The `souk` binary, to be given arguments and run where the cluster file lies.
+    #[must_use]
+    pub fn souk_command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.current_dir(&self.home);
+        command
+    }
+
     /// The ends of all logs.
     #[must_use]
     pub fn tails(&self) -> String {
         let mut text = String::new();
-        for server in self.nodes.iter().chain(&self.around) {
+        let nodes = self.nodes.iter().chain(&self.retired);
+        for server in nodes.chain(&self.around) {
             // Writing to a string cannot fail.
             write!(text, "--- {}\n{}", server.name(), server.tail()).ok();
         }
@@ -321,6 +409,16 @@ impl Drop for TestCluster {
             eprintln!("{}", self.tails());
         }
     }
+}
+
+/// A server whose command reads the cluster's file and ends with this process.
+fn server(home: &Path, binary: &Path, name: &str, command: &[&str], readiness: &str) -> Server {
+    let mut arguments: Vec<String> = command.iter().map(ToString::to_string).collect();
+    let config = home.join("cluster.toml").display().to_string();
+    arguments.extend(["--config".to_owned(), config]);
+    arguments.push("--stop-on-stdin-close".to_owned());
+    let log = home.join("logs").join(format!("{name}.log"));
+    Server::new(name, binary, arguments, log, readiness.to_owned())
 }
 
 fn node_name(number: usize) -> String {

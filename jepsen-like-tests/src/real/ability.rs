@@ -61,7 +61,8 @@ impl Need {
             | Fault::Restart
             | Fault::BitFlip
             | Fault::Wipe
-            | Fault::KillShop => &[],
+            | Fault::KillShop
+            | Fault::Membership => &[],
             Fault::SplitOne
             | Fault::SplitHalves
             | Fault::SplitRing

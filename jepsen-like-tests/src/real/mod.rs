@@ -22,6 +22,7 @@
 //! | failing sync, torn write | libfiu, and zeros over what was never synced | a stopped engine; bytes torn |
 //! | flipped bit, lost disk | files of a killed node | what was changed |
 //! | starvation | control groups, of version 1 or 2 | throttled periods; limits that were hit |
+//! | members | `souk node --join`, `souk admin layout` | the layout that is in force in the end |
 //! | kill, pause, restart | signals | `/proc`, exit status |
 //!
 //! Place: performs [`crate::fault`] on [`crate::process`]; used by [`crate::run`].
@@ -40,6 +41,7 @@ mod ground;
 mod hosts;
 mod lag;
 mod mark;
+mod members;
 mod narrow;
 mod nemesis;
 mod starve;

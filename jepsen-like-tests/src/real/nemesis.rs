@@ -18,6 +18,7 @@ use super::filter::{Filter, dropped};
 use super::ground::Ground;
 use super::hosts::Host;
 use super::lag::Lag;
+use super::members::Operators;
 use super::torn::{JournalEnds, tear};
 use super::{disk, narrow};
 use crate::fault::{Action, Schedule, Step};
@@ -64,6 +65,8 @@ pub struct RealNemesis<'run> {
     /// Nodes whose files were damaged. They may refuse to start, and say what their operator has to do.
     damaged: BTreeSet<String>,
     unexplained: Vec<String>,
+    /// What must not happen while members change.
+    broken: Vec<String>,
 }
 
 impl<'run> RealNemesis<'run> {
@@ -91,20 +94,32 @@ impl<'run> RealNemesis<'run> {
             sick: BTreeSet::new(),
             damaged: BTreeSet::new(),
             unexplained: Vec::new(),
+            broken: Vec::new(),
         }
     }
 
-    /// Performs all steps at their times, counted from now.
+    /// Performs all steps at their times, counted from now. What a change of members takes is added to all that comes
+    /// after it.
     ///
     /// # Errors
     /// When a step could not be done, or had no effect where it has to have one.
     pub async fn perform(&mut self, schedule: &Schedule) -> Result<(), HarnessError> {
-        let begun = Instant::now();
+        let mut begun = Instant::now();
         for step in &schedule.steps {
             sleep_until(begun + Duration::from_millis(step.at_ms)).await;
             self.bury()?;
+            if step.action.undo() == Action::Settle {
+                let beginning = Instant::now();
+                self.change_members(step).await?;
+                begun += beginning.elapsed();
+                continue;
+            }
             for node in &step.nodes {
-                let seen = self.act_on_node(step, node).await?;
+                let seen = if self.cluster.server(node).is_ok() {
+                    self.act_on_node(step, node).await?
+                } else {
+                    ("it is no member".to_owned(), Some(false))
+                };
                 self.note(step, node, seen);
             }
             if !step.links.is_empty() {
@@ -154,6 +169,12 @@ impl<'run> RealNemesis<'run> {
         }
         self.recorder.note("heal", json!({"started": started}));
         Ok(())
+    }
+
+    /// What must not happen while members change.
+    #[must_use]
+    pub fn broken_changes(&self) -> &[String] {
+        &self.broken
     }
 
     /// Servers that ended though nothing was done to them that explains it, and how.
@@ -207,7 +228,31 @@ impl<'run> RealNemesis<'run> {
             | Action::Shuffle
             | Action::Lose
             | Action::Calm => Ok(("happens to links only".to_owned(), Some(false))),
+            Action::Join | Action::Leave | Action::Replace | Action::Settle => {
+                Ok(("happens to several at once".to_owned(), Some(false)))
+            }
         }
+    }
+
+    // Members.
+
+    async fn change_members(&mut self, step: &Step) -> Result<(), HarnessError> {
+        let mut operators = Operators {
+            cluster: &mut *self.cluster,
+            random: &mut self.random,
+            http: &self.http,
+        };
+        let seen = if step.action.is_blow() {
+            (operators.change(step).await?, None)
+        } else {
+            let settled = operators.settle(step).await?;
+            self.broken.extend(settled.wrong);
+            (settled.seen, Some(settled.bit))
+        };
+        for node in &step.nodes {
+            self.note(step, node, seen.clone());
+        }
+        Ok(())
     }
 
     // Processes.

@@ -15,6 +15,7 @@ mod evidence;
 mod plan;
 pub(crate) mod report;
 mod runner;
+mod strain;
 mod worker;
 
 pub use error::RunError;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::report::{write_history, write_json};
+use super::strain::Strain;
 use super::{Evidence, RunError, RunPlan, RunReport, WorkloadReport};
 use crate::checker::{Report, Verdict, Violation};
 use crate::fault::{Fault, Schedule};
@@ -31,25 +32,20 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
     check(plan, &workloads)?;
     let home = plan.out.join("cluster");
     std::fs::create_dir_all(&home).map_err(RunError::file(&home))?;
-    // Before the cluster, so that it is dropped after it.
-    let nodes: Vec<String> = (1..=plan.nodes)
+    let mut nodes: Vec<String> = (1..=plan.nodes)
         .map(|number| format!("n{number}"))
         .collect();
+    let time_ms = u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX);
+    let schedule = Schedule::plan(&plan.faults, plan.seed, time_ms, &nodes);
+    write_json(&plan.out.join("schedule.json"), &schedule)?;
+    nodes.extend(schedule.newcomers());
+    // Before the cluster, so that it is dropped after it.
     let ground = Ground::prepare(&plan.faults, plan.hosts, &home, &nodes)?;
     let what = cluster_plan(plan, &workloads);
     let mut cluster = TestCluster::start_on(&what, Some(&home), &ground.site()?).await?;
     let hosts = ground.hosts_name();
     tracing::info!(nodes = plan.nodes, hosts, home = %home.display(), "the cluster is ready");
-    let target = Target {
-        endpoints: cluster.endpoints().to_vec(),
-        nodes: cluster.node_names(),
-        shop: cluster.shop_address().map(ToOwned::to_owned),
-        payments_file: cluster.shop_address().map(|_| cluster.payments_file()),
-        world: World::default(),
-    };
-    let time_ms = u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX);
-    let schedule = Schedule::plan(&plan.faults, plan.seed, time_ms, &target.nodes);
-    write_json(&plan.out.join("schedule.json"), &schedule)?;
+    let target = target_of(&cluster);
     let repro = plan.out.join("repro.txt");
     std::fs::write(&repro, plan.command() + "\n").map_err(RunError::file(&repro))?;
 
@@ -70,7 +66,10 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
     }
     nemesis.heal().await?;
     let ends = nemesis.unexplained_ends().iter();
-    let mut broken: Vec<Violation> = ends.map(|what| Violation::new("ended", what, [])).collect();
+    let ends = ends.map(|what| Violation::new("ended", what, []));
+    let changes = nemesis.broken_changes().iter();
+    let changes = changes.map(|what| Violation::new("members", what, []));
+    let mut broken: Vec<Violation> = ends.chain(changes).collect();
     match cluster.wait_ready().await {
         Ok(()) => tracing::info!("everything runs again; looking at the end of it"),
         Err(problem @ (HarnessError::Ended { .. } | HarnessError::NotReady { .. })) => {
@@ -79,6 +78,8 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
         Err(problem) => return Err(problem.into()),
     }
 
+    // Members may have changed.
+    let target = target_of(&cluster);
     let noted = noted.history().map_err(RunError::file(&plan.out))?;
     let mut reports = Vec::new();
     for crew in crews {
@@ -97,6 +98,17 @@ pub async fn run(plan: &RunPlan) -> Result<RunReport, RunError> {
     };
     report.write(plan)?;
     Ok(report)
+}
+
+/// Where clients find it now.
+fn target_of(cluster: &TestCluster) -> Target {
+    Target {
+        endpoints: cluster.endpoints(),
+        nodes: cluster.node_names(),
+        shop: cluster.shop_address().map(ToOwned::to_owned),
+        payments_file: cluster.shop_address().map(|_| cluster.payments_file()),
+        world: World::default(),
+    }
 }
 
 /// Refuses what would show nothing.
@@ -276,6 +288,7 @@ impl<'run> Crew<'run> {
             .and(Verdict::of(broken))
             .and(evidence.verdict(seen.schedule));
         report.counts.extend(evidence.counts());
+        report.counts.extend(Strain::of(&history).counts());
         Ok(WorkloadReport {
             workload: self.workload.name(),
             report,

@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use souk_kv_node::config::{ClusterFile, ConfigError};
+use souk_kv_node::JoinOptions;
+use souk_kv_node::config::{Address, ClusterFile, ConfigError, NodeSection};
 use turmoil::{Protocol, Segment, Sim};
 
 use super::copies::{Difference, differences};
@@ -32,6 +33,7 @@ const LATENCY_MAX: Duration = Duration::from_millis(6);
 /// Segments that a connection holds.
 const TCP_SEGMENTS: usize = 1_024;
 const GRPC_PORT: u16 = 7100;
+const HTTP_PORT: u16 = 7200;
 const ZONES: [&str; 3] = ["a", "b", "c"];
 /// Few enough to keep a start cheap, more than nodes.
 const PARTITIONS: u32 = 32;
@@ -56,6 +58,10 @@ pub(super) enum StepError {
 /// See the module.
 pub(super) struct SimCluster {
     sim: Sim<'static>,
+    config: Arc<ClusterFile>,
+    seed: u64,
+    /// Nodes that there ever were.
+    nodes: u64,
     machines: BTreeMap<String, Arc<Machine>>,
     clients: Vec<String>,
     paused: BTreeSet<String>,
@@ -71,7 +77,7 @@ impl SimCluster {
     /// Machines `n1`, `n2`, ... with a node on each, which start with the first step.
     pub(super) fn new(nodes: usize, seed: u64) -> Result<SimCluster, ConfigError> {
         let config = Arc::new(cluster_file(nodes, seed)?);
-        let mut sim = turmoil::Builder::new()
+        let sim = turmoil::Builder::new()
             .rng_seed(seed)
             .epoch(SystemTime::UNIX_EPOCH + Duration::from_millis(EPOCH_UNIX_MS))
             .tick_duration(TICK)
@@ -82,38 +88,75 @@ impl SimCluster {
             .enable_random_order()
             .build();
         let weather = Weather::new(SmallRng::seed_from_u64(mix(seed)));
-        let (trace, time) = (Trace::default(), SimTime::default());
-        let mut machines = BTreeMap::new();
-        for (number, node) in (1_u64..).zip(&config.nodes) {
-            let exchange = Exchange {
-                machine: node.name.as_str().into(),
-                weather: weather.clone(),
-                trace: trace.clone(),
-                time: time.clone(),
-            };
-            let clock = SkewedClock::new(time.clone());
-            let machine = Machine::new(Arc::clone(&config), clock, exchange, mix(seed ^ number));
-            let machine = Arc::new(machine);
-            machines.insert(node.name.clone(), Arc::clone(&machine));
-            sim.host(node.name.as_str(), move || {
-                let machine = Arc::clone(&machine);
-                async move {
-                    machine.live().await;
-                    Ok(())
-                }
-            });
-        }
-        Ok(SimCluster {
+        let mut cluster = SimCluster {
             sim,
-            machines,
+            config: Arc::clone(&config),
+            seed,
+            nodes: 0,
+            machines: BTreeMap::new(),
             clients: Vec::new(),
             paused: BTreeSet::new(),
             dying: BTreeSet::new(),
             cut: BTreeSet::new(),
             weather,
-            trace,
-            time,
-        })
+            trace: Trace::default(),
+            time: SimTime::default(),
+        };
+        for node in &config.nodes {
+            cluster.add(&node.name, None);
+        }
+        Ok(cluster)
+    }
+
+    /// A machine with a node that starts with the next step.
+    fn add(&mut self, name: &str, join: Option<JoinOptions>) {
+        self.nodes += 1;
+        let exchange = self.exchange_of(name);
+        let clock = SkewedClock::new(self.time.clone());
+        let seed = mix(self.seed ^ self.nodes);
+        let machine = Machine::new(Arc::clone(&self.config), join, clock, exchange, seed);
+        let machine = Arc::new(machine);
+        self.machines.insert(name.to_owned(), Arc::clone(&machine));
+        self.sim.host(name, move || {
+            let machine = Arc::clone(&machine);
+            async move {
+                machine.live().await;
+                Ok(())
+            }
+        });
+    }
+
+    /// A machine with a node that knocks at the doors of the others.
+    pub(super) fn add_newcomer(&mut self, name: &str) {
+        let doors = self.endpoints();
+        let address = |port: u16| {
+            let address = Address::parse(&format!("{name}:{port}"));
+            address.expect("names of schedules are names of hosts")
+        };
+        let zone = ZONES[usize::try_from(self.nodes).unwrap_or(0) % ZONES.len()];
+        let section = NodeSection {
+            name: name.to_owned(),
+            zone: zone.to_owned(),
+            weight: 1,
+            grpc: address(GRPC_PORT),
+            http: address(HTTP_PORT),
+            engine: None,
+        };
+        self.add(name, Some(JoinOptions { section, doors }));
+        self.settle_around(name);
+    }
+
+    /// Switches the machine of a node off that is no member any more, for good.
+    pub(super) fn remove(&mut self, name: &str) {
+        if self.runs(name) {
+            self.kill(name);
+        }
+        self.machines.remove(name);
+    }
+
+    /// Whether there is such a node.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.machines.contains_key(name)
     }
 
     /// Names of the nodes.
@@ -191,7 +234,7 @@ impl SimCluster {
     pub(super) fn differing_copies(&self) -> Vec<Difference> {
         let disks = self.machines.iter();
         let disks = disks.map(|(name, machine)| (name.as_str(), machine.disk()));
-        differences(disks, copies_of(self.machines.len()))
+        differences(disks, copies_of(self.config.nodes.len()))
     }
 
     /// Nodes that do not take requests, with the reason.
@@ -361,7 +404,7 @@ fn cluster_file(nodes: usize, seed: u64) -> Result<ClusterFile, ConfigError> {
         let zone = ZONES[number % ZONES.len()];
         write!(
             text,
-            "[[node]]\nname = \"n{name}\"\nzone = \"{zone}\"\ngrpc = \"n{name}:{GRPC_PORT}\"\nhttp = \"n{name}:7200\"\n"
+            "[[node]]\nname = \"n{name}\"\nzone = \"{zone}\"\ngrpc = \"n{name}:{GRPC_PORT}\"\nhttp = \"n{name}:{HTTP_PORT}\"\n"
         )
         .expect("a text takes everything");
     }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use souk_kv_node::config::ClusterFile;
-use souk_kv_node::{Environment, Node, NodeOptions, WallClock};
+use souk_kv_node::{Environment, JoinOptions, Node, NodeOptions, WallClock};
 use souk_kv_proto::network::Network;
 use souk_kv_storage::MemoryDisk;
 use tokio::sync::Notify;
@@ -47,6 +47,8 @@ pub(super) struct Machine {
     pub(super) name: Arc<str>,
     pub(super) clock: Arc<SkewedClock>,
     config: Arc<ClusterFile>,
+    /// Of a node that `config` does not name.
+    join: Option<JoinOptions>,
     exchange: Exchange,
     disk: Mutex<MemoryDisk>,
     seed: u64,
@@ -58,6 +60,7 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new(
         config: Arc<ClusterFile>,
+        join: Option<JoinOptions>,
         clock: SkewedClock,
         exchange: Exchange,
         seed: u64,
@@ -66,6 +69,7 @@ impl Machine {
             name: Arc::clone(&exchange.machine),
             clock: Arc::new(clock),
             config,
+            join,
             exchange,
             disk: Mutex::new(empty_disk()),
             seed,
@@ -88,7 +92,7 @@ impl Machine {
             config: (*self.config).clone(),
             name: self.name.to_string(),
             data: self.name.as_ref().into(),
-            join: None,
+            join: self.join.clone(),
         };
         self.set(State::Starting("it opens its store".to_owned()));
         let node = match Node::start(options, environment).await {

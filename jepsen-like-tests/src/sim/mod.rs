@@ -24,6 +24,7 @@
 mod cluster;
 mod copies;
 mod machine;
+mod members;
 mod nemesis;
 mod network;
 mod plan;

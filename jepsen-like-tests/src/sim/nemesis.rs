@@ -4,16 +4,20 @@
 //! Invariants: 1. every undoing says in the history whether its blow bit: `"bit"`. 2. after [`SimNemesis::heal`]
 //! everything runs and nothing is broken.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::cluster::SimCluster;
 use super::machine::State;
+use super::members::{self, Seen};
 use super::trace::mix;
 use crate::fault::{Action, Link, Schedule, Step, all_links};
 use crate::history::Recorder;
+use crate::workload::Target;
 
 /// See the module.
 pub(super) struct SimNemesis {
@@ -27,7 +31,23 @@ pub(super) struct SimNemesis {
     /// What was counted when a blow fell, by node.
     before: BTreeMap<(String, Action), u64>,
     blows: u64,
+    /// A change of members that an operator is about to make, or waits for.
+    change: Option<Change>,
+    /// How long changes took, by which all that comes after them is late.
+    late: Duration,
+    /// What must not happen while members change.
+    broken: Vec<String>,
 }
+
+/// The work of an operator.
+struct Change {
+    step: Step,
+    begun: Duration,
+    told: Rc<RefCell<Option<Result<Seen, String>>>>,
+}
+
+/// An operator goes away so long after he began to apply.
+const HASTY_MS_MAX: u64 = 60;
 
 impl SimNemesis {
     pub(super) fn new(schedule: &Schedule, recorder: Recorder) -> SimNemesis {
@@ -39,18 +59,100 @@ impl SimNemesis {
             sick: BTreeSet::new(),
             before: BTreeMap::new(),
             blows: 0,
+            change: None,
+            late: Duration::ZERO,
+            broken: Vec::new(),
         }
     }
 
-    /// Performs what is due so long after the beginning.
-    pub(super) fn perform_until(&mut self, cluster: &mut SimCluster, since: Duration) {
-        while let Some(step) = self.steps.front()
-            && Duration::from_millis(step.at_ms) <= since
+    /// Performs what is due so long after the beginning. `target_of` gives an operator what he needs, by his name.
+    pub(super) fn perform_until(
+        &mut self,
+        cluster: &mut SimCluster,
+        since: Duration,
+        target_of: impl Fn(&SimCluster, &str) -> Target,
+    ) {
+        self.tear_those_who_write(cluster);
+        self.end_change(cluster, since);
+        while self.change.is_none()
+            && let Some(step) = self.steps.front()
+            && Duration::from_millis(step.at_ms) + self.late <= since
         {
             let step = self.steps.pop_front().expect("one was just looked at");
-            self.perform(cluster, &step);
+            if step.action.undo() == Action::Settle {
+                self.begin_change(cluster, step, since, &target_of);
+            } else {
+                self.perform(cluster, &step);
+            }
         }
-        self.tear_those_who_write(cluster);
+    }
+
+    /// What must not happen while members change.
+    pub(super) fn broken_changes(&self) -> &[String] {
+        &self.broken
+    }
+
+    fn begin_change(
+        &mut self,
+        cluster: &mut SimCluster,
+        step: Step,
+        since: Duration,
+        target_of: impl Fn(&SimCluster, &str) -> Target,
+    ) {
+        self.blows += 1;
+        let operator = format!("operator-{}", self.blows);
+        let target = target_of(cluster, &operator);
+        let told = if step.action.is_blow() {
+            for name in step.leavers_and_joiners().1 {
+                cluster.add_newcomer(name);
+            }
+            let hasty_ms = mix(self.seed ^ self.blows) % HASTY_MS_MAX;
+            let hasty = Duration::from_millis(hasty_ms);
+            cluster.client(&operator, members::change(target, step.clone(), hasty))
+        } else {
+            cluster.client(&operator, members::rest(target))
+        };
+        self.change = Some(Change {
+            step,
+            begun: since,
+            told,
+        });
+    }
+
+    fn end_change(&mut self, cluster: &mut SimCluster, since: Duration) {
+        let Some(change) = &self.change else { return };
+        let Some(told) = change.told.borrow_mut().take() else {
+            return;
+        };
+        let Some(Change { step, begun, .. }) = self.change.take() else {
+            return;
+        };
+        self.late += since - begun;
+        let is_undoing = !step.action.is_blow();
+        let (words, bit) = match told {
+            Ok(seen) => {
+                if is_undoing {
+                    self.see_off(cluster, &step.nodes, &seen);
+                }
+                (seen.words, is_undoing.then_some(true))
+            }
+            Err(what) => {
+                self.broken.push(what.clone());
+                (what, is_undoing.then_some(false))
+            }
+        };
+        for node in &step.nodes {
+            self.note(&step, node, &words, bit);
+        }
+    }
+
+    /// Switches off who is no member any more.
+    pub(super) fn see_off(&self, cluster: &mut SimCluster, nodes: &[String], seen: &Seen) {
+        for node in nodes {
+            if cluster.has(node) && !seen.members.contains(node) {
+                cluster.remove(node);
+            }
+        }
     }
 
     /// Undoes everything and starts everything.
@@ -77,7 +179,11 @@ impl SimNemesis {
     fn perform(&mut self, cluster: &mut SimCluster, step: &Step) {
         self.blows += 1;
         for node in &step.nodes {
-            let (seen, bit) = self.act_on_node(cluster, step, node);
+            let (seen, bit) = if cluster.has(node) {
+                self.act_on_node(cluster, step, node)
+            } else {
+                ("it is no member".to_owned(), Some(false))
+            };
             self.note(step, node, &seen, bit);
         }
         if !step.links.is_empty() {
@@ -189,6 +295,9 @@ impl SimNemesis {
             | Action::StarveCpu
             | Action::StarveMemory
             | Action::Feed => ("happens to real nodes only".to_owned(), Some(false)),
+            Action::Join | Action::Leave | Action::Replace | Action::Settle => {
+                ("happens to several at once".to_owned(), Some(false))
+            }
         }
     }
 

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::cluster::{SimCluster, StepError};
 use super::nemesis::SimNemesis;
-use super::{SimPlan, SimReport, trace};
+use super::{SimPlan, SimReport, members, trace};
 use crate::checker::{Report, Verdict, Violation};
-use crate::fault::Fault;
+use crate::fault::{Action, Fault};
 use crate::history::{Recorder, write_lines};
 use crate::run::Evidence;
 use crate::workload::{
@@ -151,24 +151,7 @@ impl<'plan> Stage<'plan> {
     }
 
     fn target(&self, machine: &str) -> Target {
-        let time = self.cluster.time.clone();
-        let unix_ms = Arc::new(move || time.unix_ms());
-        let network = Network::Pretended(Arc::new(self.cluster.exchange_of(machine)));
-        let clock = Arc::clone(&unix_ms);
-        Target {
-            endpoints: self.cluster.endpoints(),
-            nodes: self.cluster.names(),
-            shop: None,
-            payments_file: None,
-            world: World {
-                pace: self.plan.pace,
-                simulated: Some(Simulated {
-                    environment: ClientEnvironment::new(network, move || clock()),
-                    unix_ms,
-                    seed: self.plan.seed,
-                }),
-            },
-        }
+        target_of(self.plan, &self.cluster, machine)
     }
 
     fn start(&mut self) -> Result<(), SimError> {
@@ -215,7 +198,11 @@ impl<'plan> Stage<'plan> {
         let begun = self.cluster.elapsed();
         while slots.iter().any(|slot| slot.borrow().is_none()) {
             let since = self.cluster.elapsed() - begun;
-            self.nemesis.perform_until(&mut self.cluster, since);
+            let plan = self.plan;
+            self.nemesis
+                .perform_until(&mut self.cluster, since, |cluster, name| {
+                    target_of(plan, cluster, name)
+                });
             self.cluster.step()?;
             if since > self.plan.time + LATE_MAX {
                 let what = "a client's request does not end, though each has a deadline";
@@ -257,6 +244,7 @@ impl<'plan> Stage<'plan> {
     /// Heals, and requires readiness and rest.
     fn calm(&mut self) -> Result<(), Broken> {
         self.nemesis.heal(&mut self.cluster);
+        self.rest_from_changes()?;
         let healed = self.cluster.elapsed();
         loop {
             self.cluster.step()?;
@@ -327,6 +315,32 @@ impl<'plan> Stage<'plan> {
         }
     }
 
+    /// Lets a change of members come to its end, and switches off who is no member after it.
+    fn rest_from_changes(&mut self) -> Result<(), Broken> {
+        let is_change = |step: &crate::fault::Step| step.action.undo() == Action::Settle;
+        if !self.schedule.steps.iter().any(is_change) {
+            return Ok(());
+        }
+        let target = self.target("last-operator");
+        let told = self.cluster.client("last-operator", members::rest(target));
+        while told.borrow().is_none() {
+            self.cluster.step()?;
+        }
+        let told = told.borrow_mut().take();
+        let seen = told.expect("the loop ended because it is there");
+        let names = self.cluster.names();
+        let broken = self.nemesis.broken_changes().first().cloned();
+        match (seen, broken) {
+            (Ok(seen), None) => {
+                self.nemesis.see_off(&mut self.cluster, &names, &seen);
+                Ok(())
+            }
+            (Err(what), _) | (Ok(_), Some(what)) => {
+                Err(Broken::Store(Violation::new("members", what, [])))
+            }
+        }
+    }
+
     fn judge(self, broken: Result<(), Broken>) -> Result<SimReport, SimError> {
         let history = self
             .recorder
@@ -364,6 +378,28 @@ impl<'plan> Stage<'plan> {
             simulated_ms: u64::try_from(self.cluster.elapsed().as_millis()).unwrap_or(u64::MAX),
             history,
         })
+    }
+}
+
+/// What clients on a machine of this name are given.
+fn target_of(plan: &SimPlan, cluster: &SimCluster, machine: &str) -> Target {
+    let time = cluster.time.clone();
+    let unix_ms = Arc::new(move || time.unix_ms());
+    let network = Network::Pretended(Arc::new(cluster.exchange_of(machine)));
+    let clock = Arc::clone(&unix_ms);
+    Target {
+        endpoints: cluster.endpoints(),
+        nodes: cluster.names(),
+        shop: None,
+        payments_file: None,
+        world: World {
+            pace: plan.pace,
+            simulated: Some(Simulated {
+                environment: ClientEnvironment::new(network, move || clock()),
+                unix_ms,
+                seed: plan.seed,
+            }),
+        },
     }
 }
 

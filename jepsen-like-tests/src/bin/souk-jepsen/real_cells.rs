@@ -17,7 +17,7 @@ use crate::simulate::check_time;
 use crate::{FAILED, INVALID, SKIPPED, UNKNOWN, VALID};
 
 /// What each fault meets when no workload is named: those that it may hurt.
-const MEETS: [(Fault, &[&str]); 25] = [
+const MEETS: [(Fault, &[&str]); 26] = [
     (
         Fault::KillOne,
         &[
@@ -73,6 +73,7 @@ const MEETS: [(Fault, &[&str]); 25] = [
     (Fault::CpuStarved, &["cas-register", "siblings", "checkout"]),
     (Fault::MemoryStarved, &["set", "cart", "stock"]),
     (Fault::KillShop, &["checkout", "shop-cart"]),
+    (Fault::Membership, &["register", "cart", "stock"]),
 ];
 
 /// What became of a cell.
