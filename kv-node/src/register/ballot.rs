@@ -136,9 +136,12 @@ impl BallotRun {
         while !self.round.is_finished() {
             let actions = tokio::select! {
                 biased;
-                Some(event) = self.open.next() => self.take(event),
+                event = self.open.next() => match event {
+                    Some(event) => self.take(event),
+                    // Who still lags cannot be helped by anybody who was asked.
+                    None => return,
+                },
                 () = sleep_until(give_up) => return,
-                else => return,
             };
             self.perform(actions);
         }

@@ -349,8 +349,13 @@ impl Runner {
     /// One helper at a time: under load every ballot finds the same laggard.
     fn help_laggards(&self, run: BallotRun) {
         if let Ok(permit) = Arc::clone(&self.helping).try_acquire_owned() {
+            let draining = self.shared.draining.clone();
             self.shared.tasks.spawn(async move {
-                run.finish().await;
+                // A node that stops does not wait for who lags.
+                tokio::select! {
+                    () = run.finish() => {}
+                    () = draining.cancelled() => {}
+                }
                 drop(permit);
             });
         }
