@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::cluster::ClusterArgs;
 use crate::failure::Failure;
 use crate::logging::LogFormat;
-use crate::{admin, bench, config, import, kv, node, payment_provider, shop, up};
+use crate::{admin, bench, cert, config, import, kv, node, payment_provider, shop, up};
 
 /// Shown below the help of `souk` itself.
 const EXIT_CODES: &str = "\
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Import(import::ImportCommand),
     Bench(bench::BenchArgs),
     #[command(subcommand)]
+    Cert(cert::CertCommand),
+    #[command(subcommand)]
     Config(config::ConfigCommand),
 }
 
@@ -86,6 +88,7 @@ impl Command {
             Self::Admin(command) => admin::run(command, cluster).await,
             Self::Import(command) => import::run(command, cluster).await,
             Self::Bench(args) => bench::run(args, cluster).await,
+            Self::Cert(command) => cert::run(&command, cluster),
             Self::Config(command) => config::run(&command, cluster),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use souk_kv_node::config::{ClusterFile, ConfigError};
+use souk_kv_node::config::{ClusterFile, ConfigError, Overrides};
 
 /// The file that is read when none is named and this one is there.
 const USUAL_FILE: &str = "cluster.toml";
@@ -48,14 +48,24 @@ impl ClusterArgs {
     /// # Errors
     /// When the named file cannot be read, and when the file found has problems.
     pub(crate) fn load(&self) -> Result<Found, ConfigError> {
+        self.load_with(&Overrides::default())
+    }
+
+    /// As [`ClusterArgs::load`], where the command line has the last word.
+    pub(crate) fn load_with(&self, overrides: &Overrides) -> Result<Found, ConfigError> {
         let usual = Path::new(USUAL_FILE);
         let path = match &self.config {
             Some(path) => Some(path.clone()),
             None => usual.exists().then(|| usual.to_owned()),
         };
-        let file = path
-            .as_deref()
-            .map_or_else(|| Ok(ClusterFile::builtin()), ClusterFile::load)?;
+        let file = match &path {
+            Some(path) => ClusterFile::load_with(path, overrides)?,
+            None => {
+                let mut file = ClusterFile::builtin();
+                overrides.apply(&mut file.security);
+                file
+            }
+        };
         Ok(Found { file, path })
     }
 }

@@ -14,6 +14,7 @@ use souk_inventory::StockId;
 use souk_inventory::store::StockStoreError;
 use souk_kv_client::{ClientError, ErrorCode, Outcome, RequestError};
 use souk_kv_node::config::{Address, ConfigError, InvalidFile, Problem};
+use souk_kv_tls::TlsError;
 
 use souk_commerce_api::ShopError;
 use souk_commerce_api::import::ImportError;
@@ -60,12 +61,23 @@ pub(crate) enum Failure {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file named on the command line cannot be written.
+    #[error("cannot write {}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The operating system refused something basic.
     #[error("cannot start")]
     Runtime {
         /// What it said.
         source: std::io::Error,
     },
+    /// Certificates cannot be used or made.
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
     /// Nobody answered.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -168,10 +180,12 @@ impl Failure {
             Self::Config(_)
             | Self::Usage { .. }
             | Self::Unreadable { .. }
+            | Self::Unwritable { .. }
+            | Self::Certificates(_)
             | Self::Unresolved { .. } => Exit::Usage,
-            Self::Client(ClientError::Option { .. }) | Self::Up(UpError::TooFewNodes { .. }) => {
-                Exit::Usage
-            }
+            Self::Client(ClientError::Option { .. } | ClientError::Certificates(_))
+            | Self::Node(NodeError::Certificates(_))
+            | Self::Up(UpError::TooFewNodes { .. }) => Exit::Usage,
             Self::Request(error) => exit_of_request(error),
             Self::NotFound { .. } => Exit::NotFound,
             Self::Condition { .. } => Exit::Condition,

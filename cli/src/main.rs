@@ -8,6 +8,7 @@
 mod admin;
 mod args;
 mod bench;
+mod cert;
 mod cluster;
 mod config;
 mod connect;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use souk_kv_node::{
     JoinOptions, NodeOptions,
-    config::{Address, NodeSection},
+    config::{Address, NodeSection, Overrides},
 };
 
 use crate::cluster::{ClusterArgs, USUAL_DATA};
@@ -20,6 +20,7 @@ use crate::stop::{StopArgs, StopSignals};
 #[command(after_help = "Example:
   souk node --name n1
   souk node --name n2 --config /etc/souk/cluster.toml --data /var/lib/souk
+  souk node --name n2 --certificates /etc/souk/certs
   souk node --name n4 --join 127.0.0.1:7101 --grpc 127.0.0.1:7104 --http 127.0.0.1:7204")]
 pub(crate) struct NodeArgs {
     /// Which node of the cluster file this is.
@@ -29,6 +30,16 @@ pub(crate) struct NodeArgs {
     /// Where nodes keep their data, each in a folder of its name.
     #[arg(long, value_name = "DIR", default_value = USUAL_DATA)]
     data: PathBuf,
+
+    /// Where the node's certificate, its key and ca.crt lie (see `souk cert`); without it, what the cluster file says
+    /// (security.certificates).
+    #[arg(long, env = "SOUK_CERTIFICATES", value_name = "DIR")]
+    certificates: Option<PathBuf>,
+
+    /// Serve addresses that other machines can reach without TLS and tokens: everybody there may then read and change
+    /// everything.
+    #[arg(long)]
+    insecure: bool,
 
     #[command(flatten)]
     join: JoinArgs,
@@ -91,7 +102,10 @@ impl JoinArgs {
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn run(args: NodeArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let found = cluster.load()?;
+    let found = cluster.load_with(&Overrides {
+        insecure: args.insecure,
+        certificates: args.certificates,
+    })?;
     let join = args.join.options(&args.name)?;
     if found.file.node(&args.name).is_none() && join.is_none() {
         let names: Vec<&str> = found

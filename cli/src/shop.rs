@@ -9,6 +9,7 @@ use souk_commerce_api::money::Currency;
 use souk_kv_node::config::Address;
 
 use crate::cluster::ClusterArgs;
+use crate::connect::BearerArgs;
 use crate::failure::Failure;
 use crate::stop::{StopArgs, StopSignals};
 
@@ -31,6 +32,9 @@ pub(crate) struct ShopArgs {
         value_delimiter = ','
     )]
     endpoints: Vec<String>,
+
+    #[command(flatten)]
+    bearer: BearerArgs,
 
     /// Bearer token that the admin endpoints ask for; without it they are closed.
     #[arg(long, env = "SOUK_ADMIN_TOKEN", hide_env_values = true)]
@@ -66,6 +70,8 @@ pub(crate) async fn run(args: ShopArgs, cluster: &ClusterArgs) -> Result<(), Fai
     let stop = signals.wait_then_insist(file.limits.shutdown_timeout);
     let payment_url = format!("http://{}", file.shop.payment_provider);
     let mut options = ShopOptions::new(resolve(&file.shop.listen)?, endpoints, payment_url);
+    options.certificates = args.bearer.files(cluster)?;
+    options.token_file = args.bearer.token_file;
     options.currency = args.currency;
     options.admin_token = args.admin_token;
     options.checkout_hold = args

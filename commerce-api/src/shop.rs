@@ -6,13 +6,14 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use souk_cart::store::{CartStore, CartStoreOptions, ClientCarts};
 use souk_inventory::{CART_HOLD_MS, CHECKOUT_HOLD_MS};
-use souk_kv_client::{Client, ClientError, ClientOptions, RequestError};
+use souk_kv_client::{BearerFiles, Client, ClientError, ClientOptions, RequestError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -50,11 +51,16 @@ pub struct ShopOptions {
     pub listen: SocketAddr,
     /// `host:port` of one or more nodes of the cluster.
     pub endpoints: Vec<String>,
+    /// The certificates that the shop shows the cluster; `None` for a cluster without any.
+    pub certificates: Option<BearerFiles>,
+    /// File with the token that the shop shows beside them.
+    pub token_file: Option<PathBuf>,
     /// The payment provider, for example `http://127.0.0.1:8090`.
     pub payment_url: String,
     /// What it sells in.
     pub currency: Currency,
-    /// The bearer token of the admin calls; `None` switches them off.
+    /// The bearer token of the admin calls; `None` switches them off. In a cluster with certificates they are answered
+    /// on this machine only, as metrics are.
     pub admin_token: Option<String>,
     /// Requests served at once, from 1; more are turned away with 503.
     pub requests_max: usize,
@@ -75,6 +81,8 @@ impl ShopOptions {
         Self {
             listen,
             endpoints,
+            certificates: None,
+            token_file: None,
             payment_url,
             currency: Currency::USD,
             admin_token: None,
@@ -129,6 +137,8 @@ pub async fn serve(
     let _ = metrics_handle();
     let client = Client::connect(ClientOptions {
         name: "souk-shop".to_owned(),
+        certificates: options.certificates.clone(),
+        token_file: options.token_file.clone(),
         ..ClientOptions::new(options.endpoints.clone())
     });
     let client = client.await?;
@@ -147,7 +157,9 @@ pub async fn serve(
             stop.cancel();
         }
     };
-    let served = axum::serve(listener, router(shop, options.requests_max))
+    let service = router(shop, options.requests_max)
+        .into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let served = axum::serve(listener, service)
         .with_graceful_shutdown(stop_on_shutdown)
         .into_future();
     // Followers of an order keep their connection open for minutes; a stop does not wait for those.
@@ -233,6 +245,7 @@ impl Parts {
             customers,
             currency: options.currency,
             admin_token: options.admin_token.clone(),
+            keeps_to_itself: options.certificates.is_some(),
             checkout_permits: Semaphore::new(options.checkouts_max),
             index_filled: AtomicBool::new(false),
         }))

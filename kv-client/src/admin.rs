@@ -11,20 +11,22 @@ use std::{future::Future, sync::Arc, time::Duration};
 use souk_kv_core::outcome::Outcome;
 use souk_kv_proto::{
     admin::{
-        CreateBucketRequest, CreateBucketResponse, EndpointsRequest, EndpointsResponse,
-        ForgetRequest, ForgetResponse, HintsRequest, HintsResponse, LayoutApplyRequest,
-        LayoutApplyResponse, LayoutCallOffRequest, LayoutCallOffResponse, LayoutHistoryRequest,
-        LayoutHistoryResponse, LayoutPlanRequest, LayoutPlanResponse, LayoutRevertRequest,
-        LayoutRevertResponse, LayoutStageRequest, LayoutStageResponse, ListBucketsRequest,
-        RegisterRecoverRequest, RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse,
-        RepairProgress, RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
-        SteerHintsRequest, SteerHintsResponse, TombstonesRequest, TombstonesResponse,
-        TransfersRequest, TransfersResponse, admin_client::AdminClient,
+        CreateBucketRequest, CreateBucketResponse, CreateTokenRequest, EndpointsRequest,
+        EndpointsResponse, ForgetRequest, ForgetResponse, HintsRequest, HintsResponse,
+        LayoutApplyRequest, LayoutApplyResponse, LayoutCallOffRequest, LayoutCallOffResponse,
+        LayoutHistoryRequest, LayoutHistoryResponse, LayoutPlanRequest, LayoutPlanResponse,
+        LayoutRevertRequest, LayoutRevertResponse, LayoutStageRequest, LayoutStageResponse,
+        ListBucketsRequest, ListTokensRequest, RegisterRecoverRequest, RegisterRecoverResponse,
+        RegisterShowRequest, RegisterShowResponse, RepairProgress, RepairRequest,
+        RevokeTokenRequest, RevokeTokenResponse, RotateTokenRequest, ScrubProgress, ScrubRequest,
+        StatusRequest, StatusResponse, SteerHintsRequest, SteerHintsResponse, TokenInfo,
+        TokenSecret, TombstonesRequest, TombstonesResponse, TransfersRequest, TransfersResponse,
+        admin_client::AdminClient,
     },
     kv::{BucketConfig, Error, ErrorCode},
 };
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{Response, Status, Streaming, transport::Channel};
+use tonic::{Response, Status, Streaming};
 
 use crate::{
     client::{Shared, View},
@@ -32,6 +34,7 @@ use crate::{
     error::RequestError,
     model::Key,
     session::Link,
+    token::ShowingChannel,
 };
 
 /// Deadline of a call over all nodes asked; creating a bucket touches every node's disk.
@@ -75,7 +78,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// `BucketExists` when it is there with another configuration.
     pub async fn create_bucket(&self, bucket: BucketConfig) -> Result<bool, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| {
+        let ask = |mut admin: AdminClient<ShowingChannel>| {
             let bucket = Some(bucket.clone());
             async move { admin.create_bucket(CreateBucketRequest { bucket }).await }
         };
@@ -100,7 +103,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// When no node answered.
     pub async fn list_buckets(&self) -> Result<Vec<BucketConfig>, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| async move {
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
             admin.list_buckets(ListBucketsRequest {}).await
         };
         let mut buckets = self.ask_any(ask).await?.buckets;
@@ -113,8 +116,9 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// `InvalidArgument` when there is no such node; otherwise when it did not answer.
     pub async fn status(&self, node: Option<&str>) -> Result<StatusResponse, RequestError> {
-        let ask =
-            |mut admin: AdminClient<Channel>| async move { admin.status(StatusRequest {}).await };
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
+            admin.status(StatusRequest {}).await
+        };
         self.ask_at(node, ask).await
     }
 
@@ -123,7 +127,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// When no node answered, or the bucket is missing.
     pub async fn endpoints(&self, key: &Key) -> Result<EndpointsResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| {
+        let ask = |mut admin: AdminClient<ShowingChannel>| {
             let request = EndpointsRequest {
                 bucket: key.bucket.clone(),
                 partition_key: key.partition_key.clone(),
@@ -138,8 +142,9 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// As for [`Admin::status`].
     pub async fn hints(&self, node: Option<&str>) -> Result<HintsResponse, RequestError> {
-        let ask =
-            |mut admin: AdminClient<Channel>| async move { admin.hints(HintsRequest {}).await };
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
+            admin.hints(HintsRequest {}).await
+        };
         self.ask_at(node, ask).await
     }
 
@@ -153,7 +158,7 @@ impl<'a> Admin<'a> {
         node: &str,
         request: SteerHintsRequest,
     ) -> Result<SteerHintsResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| {
+        let ask = |mut admin: AdminClient<ShowingChannel>| {
             let request = request.clone();
             async move { admin.steer_hints(request).await }
         };
@@ -169,7 +174,7 @@ impl<'a> Admin<'a> {
         node: Option<&str>,
         collect_now: bool,
     ) -> Result<TombstonesResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| async move {
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
             admin.tombstones(TombstonesRequest { collect_now }).await
         };
         self.ask_at(node, ask).await
@@ -181,7 +186,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// `InvalidArgument` when there is no such node, or it is up; otherwise when no majority answered.
     pub async fn forget(&self, node: &str) -> Result<ForgetResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| {
+        let ask = |mut admin: AdminClient<ShowingChannel>| {
             let node = node.to_owned();
             async move { admin.forget(ForgetRequest { node }).await }
         };
@@ -193,7 +198,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// When no node answered, or the bucket is missing or no register bucket.
     pub async fn register_show(&self, key: &Key) -> Result<RegisterShowResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| {
+        let ask = |mut admin: AdminClient<ShowingChannel>| {
             let request = RegisterShowRequest {
                 bucket: key.bucket.clone(),
                 partition_key: key.partition_key.clone(),
@@ -214,7 +219,7 @@ impl<'a> Admin<'a> {
         bucket: &str,
         skip_nodes: &[String],
     ) -> Result<Progress<RepairProgress>, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| {
+        let ask = |mut admin: AdminClient<ShowingChannel>| {
             let request = RepairRequest {
                 bucket: bucket.to_owned(),
                 skip_nodes: skip_nodes.to_vec(),
@@ -231,8 +236,9 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// As for [`Admin::status`].
     pub async fn scrub(&self, node: &str) -> Result<Progress<ScrubProgress>, RequestError> {
-        let ask =
-            |mut admin: AdminClient<Channel>| async move { admin.scrub(ScrubRequest {}).await };
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
+            admin.scrub(ScrubRequest {}).await
+        };
         let node = node.to_owned();
         let stream = self.ask_at(Some(&node), ask).await?;
         Ok(Progress { stream, node })
@@ -248,7 +254,7 @@ impl<'a> Admin<'a> {
         node: &str,
         accept_data_loss: bool,
     ) -> Result<RegisterRecoverResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| async move {
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
             admin
                 .register_recover(RegisterRecoverRequest { accept_data_loss })
                 .await
@@ -261,7 +267,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// When no node can tell.
     pub async fn layout_plan(&self) -> Result<LayoutPlanResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| async move {
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
             admin.layout_plan(LayoutPlanRequest {}).await
         };
         self.ask_any(ask).await
@@ -275,7 +281,7 @@ impl<'a> Admin<'a> {
         &self,
         request: LayoutStageRequest,
     ) -> Result<LayoutStageResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| {
+        let ask = |mut admin: AdminClient<ShowingChannel>| {
             let request = request.clone();
             async move { admin.layout_stage(request).await }
         };
@@ -287,7 +293,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// When it is not, when another change is under way, or when too few members agree.
     pub async fn layout_apply(&self, version: u64) -> Result<LayoutApplyResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| async move {
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
             admin.layout_apply(LayoutApplyRequest { version }).await
         };
         self.ask_any(ask).await
@@ -298,7 +304,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// When too few members agree.
     pub async fn layout_revert(&self) -> Result<LayoutRevertResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| async move {
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
             admin.layout_revert(LayoutRevertRequest {}).await
         };
         self.ask_any(ask).await
@@ -309,7 +315,7 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// When nothing moves, or too few members agree.
     pub async fn layout_call_off(&self) -> Result<LayoutCallOffResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| async move {
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
             admin.layout_call_off(LayoutCallOffRequest {}).await
         };
         self.ask_any(ask).await
@@ -323,7 +329,7 @@ impl<'a> Admin<'a> {
         &self,
         node: Option<&str>,
     ) -> Result<LayoutHistoryResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| async move {
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
             admin.layout_history(LayoutHistoryRequest {}).await
         };
         self.ask_at(node, ask).await
@@ -334,8 +340,72 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// When no node answers.
     pub async fn transfers(&self) -> Result<TransfersResponse, RequestError> {
-        let ask = |mut admin: AdminClient<Channel>| async move {
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
             admin.transfers(TransfersRequest {}).await
+        };
+        self.ask_any(ask).await
+    }
+
+    /// Makes a token; its secret is told this once. Another node is asked only when nothing can have been made.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the name is taken or a grant makes no sense; otherwise when no majority answered.
+    pub async fn create_token(
+        &self,
+        name: &str,
+        grants: &[String],
+        expires_after: Option<Duration>,
+    ) -> Result<TokenSecret, RequestError> {
+        let request = CreateTokenRequest {
+            name: name.to_owned(),
+            grants: grants.to_vec(),
+            expires_after_ms: expires_after.map_or(0, crate::convert::millis),
+        };
+        let ask = |mut admin: AdminClient<ShowingChannel>| {
+            let request = request.clone();
+            async move { admin.create_token(request).await }
+        };
+        self.ask_any(ask).await
+    }
+
+    /// The tokens in order of their names, without their secrets.
+    ///
+    /// # Errors
+    /// When no node answered.
+    pub async fn list_tokens(&self) -> Result<Vec<TokenInfo>, RequestError> {
+        let ask = |mut admin: AdminClient<ShowingChannel>| async move {
+            admin.list_tokens(ListTokensRequest {}).await
+        };
+        Ok(self.ask_any(ask).await?.tokens)
+    }
+
+    /// Gives a token a new secret, told this once; the former one stays good for `overlap`, at most 30 days.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there is no such token; otherwise when no majority answered.
+    pub async fn rotate_token(
+        &self,
+        name: &str,
+        overlap: Duration,
+    ) -> Result<TokenSecret, RequestError> {
+        let ask = |mut admin: AdminClient<ShowingChannel>| {
+            let request = RotateTokenRequest {
+                name: name.to_owned(),
+                overlap_ms: crate::convert::millis(overlap),
+            };
+            async move { admin.rotate_token(request).await }
+        };
+        self.ask_any(ask).await
+    }
+
+    /// Ends a token.
+    ///
+    /// # Errors
+    /// As for [`Admin::rotate_token`].
+    pub async fn revoke_token(&self, name: &str) -> Result<RevokeTokenResponse, RequestError> {
+        let ask = |mut admin: AdminClient<ShowingChannel>| {
+            let name = name.to_owned();
+            async move { admin.revoke_token(RevokeTokenRequest { name }).await }
         };
         self.ask_any(ask).await
     }
@@ -343,7 +413,7 @@ impl<'a> Admin<'a> {
     async fn ask_at<T, F>(
         &self,
         node: Option<&str>,
-        ask: impl Fn(AdminClient<Channel>) -> F,
+        ask: impl Fn(AdminClient<ShowingChannel>) -> F,
     ) -> Result<T, RequestError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -373,7 +443,7 @@ impl<'a> Admin<'a> {
     /// Asks one connected node after another until one answers or refuses for good.
     async fn ask_any<T, F>(
         &self,
-        ask: impl Fn(AdminClient<Channel>) -> F,
+        ask: impl Fn(AdminClient<ShowingChannel>) -> F,
     ) -> Result<T, RequestError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -413,7 +483,7 @@ async fn ask_one<T, F>(
     view: &View,
     link: &Arc<Link>,
     deadline: Instant,
-    ask: &impl Fn(AdminClient<Channel>) -> F,
+    ask: &impl Fn(AdminClient<ShowingChannel>) -> F,
 ) -> Result<T, RequestError>
 where
     F: Future<Output = Result<Response<T>, Status>>,

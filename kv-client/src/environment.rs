@@ -10,6 +10,9 @@ use std::{
 };
 
 use souk_kv_proto::network::Network;
+use souk_kv_tls::{Keyring, TlsError};
+
+use crate::options::ClientOptions;
 
 /// Network and clock of a client. The default is the machine's own.
 #[derive(Clone)]
@@ -24,6 +27,17 @@ impl ClientEnvironment {
         Self {
             network,
             unix_ms: Arc::new(unix_ms),
+        }
+    }
+
+    /// The same with the certificates of `options`, if it has any. A pretended network needs none.
+    pub(crate) fn secured(self, options: &ClientOptions) -> Result<Self, TlsError> {
+        match &options.certificates {
+            Some(files) if self.network.is_system() => Ok(Self {
+                network: Network::Secure(Keyring::open(files.clone())?),
+                ..self
+            }),
+            _ => Ok(self),
         }
     }
 

@@ -3,10 +3,11 @@
 //! Invariants: 1. `outcome` is `NotApplied` only when the request cannot take effect any more.
 //! 2. reads change nothing, so a failed read is always `NotApplied`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use souk_kv_core::outcome::Outcome;
 use souk_kv_proto::kv::ErrorCode;
+use souk_kv_tls::TlsError;
 
 /// A request without an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +56,17 @@ pub enum ClientError {
         /// Name of the field in `ClientOptions`.
         option: &'static str,
         /// What is wrong and which values are allowed.
+        problem: String,
+    },
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
+    /// The file of the token cannot be used.
+    #[error("no token can be read from {path} ({problem}): name the file that holds it, as `souk admin token create` has written it", path = path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
         problem: String,
     },
     /// No node answered in time. Check the addresses and that nodes are running and ready.

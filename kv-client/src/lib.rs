@@ -37,6 +37,7 @@ mod options;
 mod request_ids;
 mod routing;
 mod session;
+mod token;
 mod topology;
 
 pub use admin::{Admin, Progress};
@@ -57,10 +58,12 @@ pub use souk_kv_proto::{
         LayoutPlanResponse, LayoutRevertResponse, LayoutStageRequest, LayoutStageResponse,
         NodeStatus, NodeTransfers, PlannedNode, RegisterRecoverResponse, RegisterShowResponse,
         RepairProgress, ScrubProgress, StageJoin, StageReplace, StageWeight, StageZone,
-        StatusResponse, SteerHintsRequest, SteerHintsResponse, TombstonesResponse, TombstonesWait,
-        TransfersResponse, layout_stage_request::Change as StageChange,
+        StatusResponse, SteerHintsRequest, SteerHintsResponse, TokenInfo, TokenSecret,
+        TombstonesResponse, TombstonesWait, TransfersResponse,
+        layout_stage_request::Change as StageChange,
     },
     kv::{BucketConfig, BucketMode, ErrorCode, Explain, ExplainReplica},
     network::Network,
 };
+pub use souk_kv_tls::{BearerFiles, TlsError};
 pub use topology::Topology;

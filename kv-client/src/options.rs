@@ -2,7 +2,9 @@
 //!
 //! Place: plain data, checked once by `Client::connect`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
+
+use souk_kv_tls::BearerFiles;
 
 use crate::error::ClientError;
 
@@ -49,6 +51,12 @@ pub struct ClientOptions {
     /// Seeds the client's identity and jitter, so that a simulated run can be repeated.
     /// `None` (the default) takes them from the operating system: two clients must never share a seed.
     pub seed: Option<u64>,
+    /// Certificates of this client and of the authorities that it trusts: then it speaks TLS, and takes new files up
+    /// without a restart. `None` (the default) speaks to nodes that have none. Not on a pretended network.
+    pub certificates: Option<BearerFiles>,
+    /// File with the token to show, which is read again when it changes; only together with certificates. `None` (the
+    /// default) shows none.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for ClientOptions {
@@ -68,6 +76,8 @@ impl Default for ClientOptions {
             in_flight_max: 4096,
             hedge_after: None,
             seed: None,
+            certificates: None,
+            token_file: None,
         }
     }
 }
@@ -137,6 +147,12 @@ impl ClientOptions {
         )?;
         if !(0.0..=1.0).contains(&self.retry_budget_ratio) {
             return Err(refuse("retry_budget_ratio", "is outside 0.0..=1.0"));
+        }
+        if self.token_file.is_some() && self.certificates.is_none() {
+            return Err(refuse(
+                "token_file",
+                "is named without certificates; a token is never shown on a connection that others can read",
+            ));
         }
         if let Some(hedge_after) = self.hedge_after {
             check_duration("hedge_after", hedge_after, REQUEST_TIMEOUT_MAX)?;
@@ -220,6 +236,7 @@ mod tests {
         check_refused(|o| o.retry_budget_ratio = 1.5, "retry_budget_ratio");
         check_refused(|o| o.retry_budget_ratio = f64::NAN, "retry_budget_ratio");
         check_refused(|o| o.backoff_min = Duration::from_secs(9), "backoff_min");
+        check_refused(|o| o.token_file = Some("token".into()), "token_file");
         check_refused(|o| o.hedge_after = Some(Duration::ZERO), "hedge_after");
     }
 }

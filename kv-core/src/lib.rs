@@ -5,11 +5,13 @@
 //! `merkle` finds what replicas disagree about, `register` agrees on one history, `layout` on who takes part,
 //! `transfer` brings a partition to a new owner,
 //! `membership` judges peers, `hint` keeps what an absent node missed, `overload` makes background work yield to
-//! requests, `tombstone` collects deletes by proof, `outcome` is what a caller may believe afterwards.
+//! requests, `tombstone` collects deletes by proof, `access` says who may do what, `outcome` is what a
+//! caller may believe afterwards.
 //! Invariants: 1. no clock, socket, file, runtime or randomness: time, identity and chance are arguments.
 //! 2. equal inputs in equal order give equal outputs.
 //! Not here: bytes on disk (`souk_kv_storage`), bytes on the wire (`souk_kv_proto`), timers (`souk_kv_node`).
 
+pub mod access;
 pub mod causality;
 #[cfg(test)]
 mod chance;

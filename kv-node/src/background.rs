@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use souk_kv_core::tombstone::Generation;
 use souk_kv_proto::peer::{Heartbeat, Hello, HelloReply, peer_message::Body};
+use souk_kv_tls::Keyring;
 use souk_ring::{LayoutEpoch, NodeId};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,6 +19,8 @@ use crate::{
 /// A sign of life that takes longer than this counts as none.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// Just above the shortest time between two looks, so that each of them is one.
+const CERTIFICATES_LOOK: Duration = Duration::from_millis(1_050);
 /// How long a stopping node spends on telling its peers.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -168,6 +171,18 @@ pub(crate) async fn keep_metrics_small(stop: CancellationToken) {
             _ = ticks.tick() => if let Some(metrics) = http::start_counting() {
                 metrics.run_upkeep();
             }
+        }
+    }
+}
+
+/// Takes new certificates up, and cuts off whose certificate has expired or was revoked.
+pub(crate) async fn watch_certificates(keyring: Arc<Keyring>, stop: CancellationToken) {
+    let mut ticks = interval(CERTIFICATES_LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => keyring.look(),
         }
     }
 }

@@ -6,11 +6,13 @@ use std::sync::{
 };
 
 use souk_kv_core::overload::Admission;
+use souk_kv_proto::network::Network;
 use souk_kv_storage::{Keyspace, Store, WriteBatch};
 use tokio::time::Instant;
 use tracing::error;
 
 use crate::{
+    access::Access,
     anti_entropy::AntiEntropy,
     cluster::{Bucket, Cluster},
     config::Limits,
@@ -36,6 +38,7 @@ pub(crate) struct NodeCore {
     pub(crate) started: Instant,
     pub(crate) store: Store,
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) access: Access,
     pub(crate) mint: Arc<Mint>,
     pub(crate) records: Arc<Records>,
     pub(crate) anti_entropy: Arc<AntiEntropy>,
@@ -73,6 +76,11 @@ impl NodeCore {
             );
         }
         self.members.not_ready()
+    }
+
+    /// Whether callers have to show who they are.
+    pub(crate) fn is_guarded(&self) -> bool {
+        matches!(self.cluster.environment.network(), Network::Secure(_))
     }
 
     /// Gives the store a new identity, once: it stands on an older copy of itself.

@@ -31,6 +31,21 @@ pub(crate) enum RequestError {
         "there is no bucket `{0}`: create it with `souk admin bucket create {0} --mode siblings` (or lww, register)"
     )]
     BucketNotFound(String),
+    /// What: the caller has shown no token that is good. Mend: as the message says.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// What: the caller's token is good, and does not allow this.
+    #[error(
+        "token `{token}` does not allow {lacks}: use one that does; an operator makes it with `souk admin token create NAME --grant {grant}`"
+    )]
+    PermissionDenied {
+        /// Name of the token.
+        token: String,
+        /// What it would have to allow.
+        lacks: String,
+        /// The least grant that would.
+        grant: String,
+    },
     /// What: the call does not fit the bucket's mode.
     #[error("bucket `{bucket}` is a {mode} bucket: {mend}")]
     WrongMode {
@@ -149,6 +164,8 @@ impl RequestError {
             Self::Invalid(_) | Self::TransactionRefused { .. } => ErrorCode::InvalidArgument,
             Self::ValueTooLarge { .. } => ErrorCode::ValueTooLarge,
             Self::BucketNotFound(_) => ErrorCode::BucketNotFound,
+            Self::Unauthenticated(_) => ErrorCode::Unauthenticated,
+            Self::PermissionDenied { .. } => ErrorCode::PermissionDenied,
             Self::WrongMode { .. } => ErrorCode::WrongMode,
             Self::BucketExists { .. } => ErrorCode::BucketExists,
             Self::Unavailable { .. } => ErrorCode::Unavailable,
@@ -179,6 +196,8 @@ impl RequestError {
             Self::Invalid(_)
             | Self::ValueTooLarge { .. }
             | Self::BucketNotFound(_)
+            | Self::Unauthenticated(_)
+            | Self::PermissionDenied { .. }
             | Self::WrongMode { .. }
             | Self::BucketExists { .. }
             | Self::Unavailable { .. }

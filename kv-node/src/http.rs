@@ -1,15 +1,18 @@
 //! Health and metrics over plain HTTP, for probes and scrapers.
 //!
 //! `/healthz` says that the process runs, `/readyz` whether it takes requests (and why not), `/metrics`
-//! what it counted, in Prometheus' text format.
+//! what it counted, in Prometheus' text format; in a cluster with certificates to callers on this machine only.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{ConnectInfo, State},
     http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -66,7 +69,16 @@ async fn ready(State(core): State<Arc<NodeCore>>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(core): State<Arc<NodeCore>>) -> impl IntoResponse {
+async fn metrics(
+    State(core): State<Arc<NodeCore>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+) -> Response {
+    // This port knows no certificates: what is not for everybody stays on the machine.
+    if core.is_guarded() && !from.ip().is_loopback() {
+        let text =
+            "metrics are answered on the node's own machine only: run the scraper's agent there\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     if let Ok(stats) = core.store.stats() {
         metrics::gauge!("souk_disk_bytes").set(stats.engine.disk_bytes as f64);
         metrics::gauge!("souk_journal_bytes").set(stats.engine.journal_bytes as f64);
@@ -102,4 +114,5 @@ async fn metrics(State(core): State<Arc<NodeCore>>) -> impl IntoResponse {
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         text,
     )
+        .into_response()
 }

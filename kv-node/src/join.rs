@@ -22,6 +22,7 @@ use souk_kv_proto::{
     store::StoreIdentity,
 };
 use souk_kv_storage::{Keyspace, Store, WriteBatch};
+use souk_kv_tls::Expected;
 use souk_ring::{Layout, MemberSpec};
 use tokio::time::{sleep, timeout};
 use tonic::transport::Endpoint;
@@ -188,7 +189,9 @@ impl Knocker<'_> {
         let call = async {
             let endpoint = Endpoint::from_shared(format!("http://{door}"))?;
             let endpoint = endpoint.connect_timeout(DOOR_TIMEOUT);
-            let channel = self.environment.network().connect(&endpoint).await?;
+            let network = self.environment.network();
+            // Its name is not known yet; that it is a member is what certificates say.
+            let channel = network.connect(&endpoint, &Expected::AnyNode).await?;
             let answer = AdminClient::new(channel)
                 .max_decoding_message_size(crate::peer::FRAME_DECODE_BYTES_MAX)
                 .knock(request)

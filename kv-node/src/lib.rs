@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `node`, `listen` | starting and stopping; the ports |
 //! | `config` | `cluster.toml`, checked |
+//! | `access` | who may do what |
 //! | `api` | what clients and operators ask over gRPC |
 //! | `http` | health and metrics |
 //! | `peer`, `answer` | links to other nodes; the replica's side of every protocol |
@@ -27,6 +28,7 @@
 //! caller may believe comes from `souk_kv_core`.
 //! Not here: bytes on disk (`souk_kv_storage`), routing by clients (`souk_kv_client`).
 
+mod access;
 mod answer;
 mod anti_entropy;
 mod api;

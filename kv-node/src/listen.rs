@@ -3,9 +3,11 @@
 //! Place: start-up; before the store opens, so that a port in use costs nothing.
 //! Not here: what is served (`crate::node`, `crate::http`).
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use souk_kv_proto::network::{Network, PretendedIncoming};
+use futures::TryStreamExt as _;
+use souk_kv_proto::network::{Network, PretendedIncoming, SecureWire};
+use souk_kv_tls::{SecureIncoming, accept};
 use tokio::net::{TcpListener, lookup_host};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -16,6 +18,7 @@ use tonic::{
 use tower::util::MapResponseLayer;
 
 use crate::{
+    access::{Access, AccessLayer},
     config::{Address, NodeSection},
     node::NodeError,
 };
@@ -34,6 +37,8 @@ pub(crate) struct Doors {
 /// Where gRPC connections come in.
 pub(crate) enum GrpcDoor {
     Socket(TcpListener),
+    /// Whoever comes in has shown a certificate.
+    Secure(SecureIncoming),
     Pretended(PretendedIncoming),
 }
 
@@ -45,6 +50,13 @@ impl Doors {
                 grpc: GrpcDoor::Socket(listen(node, "grpc", &node.grpc).await?),
                 probes: Some(listen(node, "http", &node.http).await?),
             }),
+            Network::Secure(keyring) => {
+                let listener = listen(node, "grpc", &node.grpc).await?;
+                Ok(Self {
+                    grpc: GrpcDoor::Secure(accept(listener, Arc::clone(keyring))),
+                    probes: Some(listen(node, "http", &node.http).await?),
+                })
+            }
             Network::Pretended(network) => {
                 let incoming = network.listen(&node.grpc.to_string()).await;
                 let incoming = incoming.map_err(failed(node, "grpc", &node.grpc))?;
@@ -63,6 +75,7 @@ impl GrpcDoor {
         self,
         server: Server,
         services: Routes,
+        access: Access,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let mut server = server;
@@ -73,6 +86,13 @@ impl GrpcDoor {
                 server
                     .add_routes(services)
                     .serve_with_incoming_shutdown(incoming, stopped)
+                    .await
+            }
+            Self::Secure(incoming) => {
+                server
+                    .layer(AccessLayer::new(Arc::new(access)))
+                    .add_routes(services)
+                    .serve_with_incoming_shutdown(incoming.map_ok(SecureWire::new), stopped)
                     .await
             }
             Self::Pretended(incoming) => {

@@ -5,17 +5,20 @@
 //! no new requests, peers told, work under way finished within a bound, ports closed, store closed.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
 };
 
 use souk_kv_core::{overload::Admission, tombstone::Generation};
+use souk_kv_proto::network::Network;
 use souk_kv_proto::{
     DESCRIPTORS, admin::admin_server::AdminServer, kv::kv_server::KvServer,
     peer::peer_server::PeerServer,
 };
 use souk_kv_storage::{Bounds, EngineKind, Keyspace, StorageError, Store, StoreOptions};
+use souk_kv_tls::{BearerKind, Folder, Keyring, TlsError};
 use souk_ring::{Layout, LayoutError, MemberSpec, Name, PartitionCount, ReplicasN, Weight};
 use tokio::{
     task::JoinHandle,
@@ -27,10 +30,11 @@ use tonic_health::pb::health_server::HealthServer;
 use tracing::{error, info, warn};
 
 use crate::{
+    access::Access,
     answer::PeerAnswers,
     anti_entropy::{AntiEntropy, Forest, Walker, anti_entropy_loop},
     api::{AdminService, KvService, Requests},
-    background::{keep_metrics_small, say_farewell},
+    background::{keep_metrics_small, say_farewell, watch_certificates},
     clock::Environment,
     cluster::{Catalogue, Cluster, HealthBoard},
     company::{CompanyOptions, keep_company},
@@ -110,7 +114,7 @@ pub enum NodeError {
     Config(String),
     /// What: other machines could reach the node, and it has neither TLS nor tokens.
     #[error(
-        "{key} of node `{node}` is {address}, which other machines can reach, and this build serves without TLS and tokens: use a loopback address, or write `insecure = true` under [security] if everybody who can reach it may read and change everything"
+        "{key} of node `{node}` is {address}, which other machines can reach, and no certificates are named: make some with `souk cert` and name their folder (`certificates` under [security], or --certificates), use a loopback address, or give --insecure if everybody who can reach it may read and change everything"
     )]
     Reachable {
         /// Whose address.
@@ -120,6 +124,9 @@ pub enum NodeError {
         /// The address.
         address: Address,
     },
+    /// What: the node's certificates cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
     /// What: a port cannot be opened.
     #[error(
         "node `{node}` cannot listen on {address} ({cause}): stop what uses the port, or change `{key}` of this node in cluster.toml"
@@ -200,6 +207,7 @@ impl Node {
                     .join(", "),
             })?;
         check_reach(&config, &section)?;
+        let environment = secured(environment, &config, &name)?;
         let doors = Doors::open(environment.network(), &section).await?;
         let engine = config.engine_of(&section);
         let store = Store::open(store_options(&config, engine, data, &environment))?;
@@ -326,14 +334,17 @@ impl Node {
             .add_service(health)
             .add_service(reflection)
             .add_service(reflection_alpha);
-        let serving = doors.grpc.serve(server, services, self.stop.clone());
+        let serving = doors
+            .grpc
+            .serve(server, services, core.access.clone(), self.stop.clone());
         self.servers.push(tokio::spawn(async move {
             if let Err(cause) = serving.await {
                 error!(%cause, "the gRPC server ended");
             }
         }));
         let Some(probes) = doors.probes else { return };
-        let routes = http::routes(Arc::clone(core));
+        let routes =
+            http::routes(Arc::clone(core)).into_make_service_with_connect_info::<SocketAddr>();
         let stopped = self.stop.clone().cancelled_owned();
         self.servers.push(tokio::spawn(async move {
             if let Err(cause) = axum::serve(probes, routes)
@@ -368,6 +379,10 @@ impl Node {
         };
         self.servers
             .push(tokio::spawn(keep_metrics_small(self.draining.clone())));
+        if let Network::Secure(keyring) = core.cluster.environment.network() {
+            let watching = watch_certificates(Arc::clone(keyring), self.draining.clone());
+            self.servers.push(tokio::spawn(watching));
+        }
         self.servers.push(tokio::spawn(reroute_loop(
             handoff,
             Arc::clone(&core.records),
@@ -558,6 +573,7 @@ impl Parts<'_> {
             started: Instant::now(),
             members,
             store,
+            access: Access::new(Arc::clone(&cluster)),
             cluster,
             mint,
             records,
@@ -586,6 +602,7 @@ fn check_reach(config: &ClusterFile, node: &NodeSection) -> Result<(), NodeError
         .into_iter()
         .find(|(_, address)| !address.is_loopback());
     match exposed {
+        Some(_) if config.security.certificates.is_some() => Ok(()),
         Some((key, address)) if !config.security.insecure => Err(NodeError::Reachable {
             node: node.name.clone(),
             key,
@@ -599,6 +616,23 @@ fn check_reach(config: &ClusterFile, node: &NodeSection) -> Result<(), NodeError
         }
         None => Ok(()),
     }
+}
+
+/// The same environment with certificates, if the cluster has any. A pretended network needs none.
+fn secured(
+    environment: Environment,
+    config: &ClusterFile,
+    name: &str,
+) -> Result<Environment, NodeError> {
+    let Some(folder) = &config.security.certificates else {
+        return Ok(environment);
+    };
+    if !environment.network().is_system() {
+        return Ok(environment);
+    }
+    let files = Folder::new(folder).of(BearerKind::Node, name);
+    let keyring = Keyring::open_for_node(files, &config.cluster.id, name)?;
+    Ok(environment.with_network(Network::Secure(keyring)))
 }
 
 /// The layout that `cluster.toml` founds.

@@ -1,16 +1,17 @@
-//! The cluster's own register group: which buckets there are, and which stores operators have given up. Beside it
-//! stands the one of `crate::members::staged`.
+//! The cluster's own register group: which buckets there are, which stores operators have given up, and which tokens
+//! are good. Beside it stands the one of `crate::members::staged`.
 //!
 //! All members vote on it, whatever the layout says of partitions. Every node keeps what it has seen
 //! (`crate::cluster::Catalogue`); heartbeats tell who has seen more, and the other pulls.
 //!
-//! Shape: one row per bucket or store, and one that counts the changes. Both change in one transaction.
+//! Shape: one row per bucket, store or token, and one that counts the changes. Both change in one transaction.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 use souk_kv_core::{
+    access::Token,
     causality::{ContentType, RequestId},
     register::{
         Answer, Cell, Condition, RequestStamp, Row, RowKey, RowOperation, Transaction, Verdict,
@@ -18,8 +19,9 @@ use souk_kv_core::{
     },
 };
 use souk_kv_proto::{
+    convert::access::{token_from_store, token_to_store},
     kv::BucketConfig,
-    store::{self, ForgottenStore},
+    store::{self, AccessToken, ForgottenStore},
 };
 use souk_ring::PartitionId;
 use tokio::time::Instant;
@@ -42,6 +44,9 @@ const BUCKET_ROW: &[u8] = b"b/";
 const FORGOTTEN_ROW: &[u8] = b"f/";
 /// Stores given up in one cluster.
 const FORGOTTEN_MAX: usize = 1000;
+const TOKEN_ROW: &[u8] = b"t/";
+/// Tokens of one cluster.
+const TOKENS_MAX: usize = 1000;
 /// Two operators at once cost each other a try.
 const TRIES: usize = 8;
 
@@ -58,6 +63,7 @@ struct Snapshot {
     counter_version: Option<Version>,
     buckets: Vec<BucketConfig>,
     forgotten: Vec<ForgottenStore>,
+    tokens: Vec<(Token, Version)>,
 }
 
 impl SystemGroup {
@@ -180,6 +186,98 @@ impl SystemGroup {
         })
     }
 
+    /// Makes a token.
+    pub(crate) async fn create_token(
+        &self,
+        token: &Token,
+        deadline: Instant,
+    ) -> Result<(), RequestError> {
+        for _ in 0..TRIES {
+            let snapshot = self.snapshot(deadline).await?;
+            if snapshot
+                .tokens
+                .iter()
+                .any(|(other, _)| other.name == token.name)
+            {
+                return Err(RequestError::Invalid(format!(
+                    "there is a token `{0}` already: choose another name, give it a new secret with `souk admin token rotate {0}`, or end it with `souk admin token revoke {0}`",
+                    token.name
+                )));
+            }
+            if snapshot.tokens.len() >= TOKENS_MAX {
+                return Err(RequestError::Invalid(format!(
+                    "the cluster has {TOKENS_MAX} tokens, which is the most it takes: revoke what is not needed"
+                )));
+            }
+            let bytes = token_to_store(token).encode_to_vec();
+            if self
+                .insert(&snapshot, &token_row(token), bytes, deadline)
+                .await?
+            {
+                info!(token = token.name, id = %token.id, "token made");
+                self.refresh(deadline).await.ok();
+                return Ok(());
+            }
+        }
+        Err(RequestError::Contention {
+            outcome: souk_kv_core::outcome::Outcome::NotApplied,
+        })
+    }
+
+    /// Changes the token of that name, or ends it where `change` gives none. Gives the token as it is then; as it was
+    /// when it ended.
+    pub(crate) async fn change_token(
+        &self,
+        name: &str,
+        change: impl Fn(&Token) -> Option<Token>,
+        deadline: Instant,
+    ) -> Result<Token, RequestError> {
+        for _ in 0..TRIES {
+            let snapshot = self.snapshot(deadline).await?;
+            let found = snapshot.tokens.iter().find(|(token, _)| token.name == name);
+            let Some((token, version)) = found else {
+                return Err(RequestError::Invalid(format!(
+                    "there is no token `{name}`: see `souk admin token list`"
+                )));
+            };
+            let changed = change(token);
+            let operation = RowOperation {
+                key: RowKey::user(&token_row(token)),
+                condition: Condition::Version(*version),
+                write: Some(match &changed {
+                    Some(changed) => Write::Put(cell(token_to_store(changed).encode_to_vec())),
+                    None => Write::Delete,
+                }),
+            };
+            if self.change(&snapshot, operation, deadline).await? {
+                let what = if changed.is_some() {
+                    "changed"
+                } else {
+                    "ended"
+                };
+                info!(token = token.name, id = %token.id, "token {what}");
+                let now = changed.unwrap_or_else(|| token.clone());
+                self.refresh(deadline).await.ok();
+                return Ok(now);
+            }
+        }
+        Err(RequestError::Contention {
+            outcome: souk_kv_core::outcome::Outcome::NotApplied,
+        })
+    }
+
+    /// The tokens as a majority knows them, in the order of their names.
+    pub(crate) async fn tokens(&self, deadline: Instant) -> Result<Vec<Token>, RequestError> {
+        let snapshot = self.snapshot(deadline).await?;
+        let mut tokens: Vec<Token> = snapshot
+            .tokens
+            .into_iter()
+            .map(|(token, _)| token)
+            .collect();
+        tokens.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(tokens)
+    }
+
     /// Reads the newest catalogue and remembers it.
     pub(crate) async fn refresh(&self, deadline: Instant) -> Result<(), RequestError> {
         let snapshot = self.snapshot(deadline).await?;
@@ -191,6 +289,11 @@ impl SystemGroup {
             version: snapshot.counter,
             buckets: snapshot.buckets,
             forgotten: snapshot.forgotten,
+            tokens: snapshot
+                .tokens
+                .iter()
+                .map(|(token, _)| token_to_store(token))
+                .collect(),
         };
         Ok(self.cluster.catalogue.update(catalogue).await?)
     }
@@ -199,7 +302,7 @@ impl SystemGroup {
         let query = RowsQuery {
             start: Bytes::new(),
             end: None,
-            limit: BUCKETS_MAX + FORGOTTEN_MAX + 1,
+            limit: BUCKETS_MAX + FORGOTTEN_MAX + TOKENS_MAX + 1,
             reverse: false,
         };
         let page = self.registers.scan(&self.place(), &query, deadline).await?;
@@ -208,6 +311,7 @@ impl SystemGroup {
             counter_version: None,
             buckets: Vec::new(),
             forgotten: Vec::new(),
+            tokens: Vec::new(),
         };
         for (key, row) in page.rows {
             if key == COUNTER_ROW {
@@ -216,6 +320,10 @@ impl SystemGroup {
             } else if let (true, Some(cell)) = (key.starts_with(FORGOTTEN_ROW), &row.cell) {
                 let store = ForgottenStore::decode(cell.bytes.clone()).map_err(damaged)?;
                 snapshot.forgotten.push(store);
+            } else if let (true, Some(cell)) = (key.starts_with(TOKEN_ROW), &row.cell) {
+                let stored = AccessToken::decode(cell.bytes.clone()).map_err(damaged)?;
+                let token = token_from_store(&stored).map_err(damaged)?;
+                snapshot.tokens.push((token, row.version));
             } else if let Some(cell) = &row.cell {
                 let bucket = BucketConfig::decode(cell.bytes.clone()).map_err(damaged)?;
                 snapshot.buckets.push(bucket);
@@ -232,6 +340,21 @@ impl SystemGroup {
         bytes: Vec<u8>,
         deadline: Instant,
     ) -> Result<bool, RequestError> {
+        let operation = RowOperation {
+            key: RowKey::user(row),
+            condition: Condition::Absent,
+            write: Some(Write::Put(cell(bytes))),
+        };
+        self.change(snapshot, operation, deadline).await
+    }
+
+    /// False when somebody else changed the catalogue meanwhile.
+    async fn change(
+        &self,
+        snapshot: &Snapshot,
+        operation: RowOperation,
+        deadline: Instant,
+    ) -> Result<bool, RequestError> {
         let counter = (snapshot.counter + 1).to_be_bytes().to_vec();
         let operations = vec![
             RowOperation {
@@ -241,11 +364,7 @@ impl SystemGroup {
                     .map_or(Condition::Absent, Condition::Version),
                 write: Some(Write::Put(cell(counter))),
             },
-            RowOperation {
-                key: RowKey::user(row),
-                condition: Condition::Absent,
-                write: Some(Write::Put(cell(bytes))),
-            },
+            operation,
         ];
         // No memory is needed: after an unknown outcome the name itself tells whether it was applied.
         let stamp = RequestStamp {
@@ -269,6 +388,10 @@ impl SystemGroup {
             Verdict::Refused(cause) => Err(RequestError::Internal(cause.to_string())),
         }
     }
+}
+
+fn token_row(token: &Token) -> Vec<u8> {
+    [TOKEN_ROW, &token.id.0].concat()
 }
 
 fn cell(bytes: Vec<u8>) -> Cell {

@@ -1,12 +1,14 @@
 //! Where connections come from: the sockets of the operating system, or a network that somebody pretends.
 //!
 //! A telephone set does not know whether it hangs on the town's exchange or on one that a theatre built for
-//! a play; only the socket in the wall differs. Production plugs in [`Network::System`] and keeps tonic's own
-//! path to the sockets; a simulation plugs in its exchange.
+//! a play; only the socket in the wall differs. On one machine [`Network::System`] keeps tonic's own path to the
+//! sockets; between machines [`Network::Secure`] lets both ends show certificates; a simulation plugs in its
+//! exchange.
 //!
 //! Place: I/O; the one seam under everything that speaks gRPC, on both ends.
 //! Invariants: 1. with [`Network::System`] nothing stands between tonic and a socket. 2. a pretended network
-//! never touches a real one: names are its own.
+//! never touches a real one: names are its own. 3. over [`Network::Secure`] nothing is said to whom the certificates
+//! do not name as expected.
 //! Not here: HTTP/2 settings and time-outs, which stay with who connects.
 
 use std::{
@@ -20,6 +22,7 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture, stream::BoxStream};
 use hyper_util::rt::TokioIo;
+use souk_kv_tls::{Bearer, ClientWire, Expected, Keyring, ServerWire, dial};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::{
     codegen::{Service, http::Uri},
@@ -59,18 +62,28 @@ pub enum Network {
     /// Sockets of the operating system.
     #[default]
     System,
+    /// The same, with TLS and a certificate on both ends.
+    Secure(Arc<Keyring>),
     /// A network of the caller's.
     Pretended(Arc<dyn PretendedNetwork>),
 }
 
 impl Network {
-    /// Connects.
+    /// Connects to whom is expected; only certificates can tell who it is.
     ///
     /// # Errors
-    /// When the address is not reached within the endpoint's time-out.
-    pub async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, Error> {
+    /// When the address is not reached within the endpoint's time-out, or somebody else answers there.
+    pub async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        expected: &Expected,
+    ) -> Result<Channel, Error> {
         match self {
             Self::System => endpoint.connect().await,
+            Self::Secure(keyring) => {
+                let connector = SecureConnector::new(keyring, expected);
+                endpoint.connect_with_connector(connector).await
+            }
             Self::Pretended(network) => {
                 let connector = Connector(Arc::clone(network));
                 endpoint.connect_with_connector(connector).await
@@ -78,11 +91,15 @@ impl Network {
         }
     }
 
-    /// A channel that connects when it is first used, and again after every loss.
+    /// A channel that connects to some node when it is first used, and again after every loss.
     #[must_use]
     pub fn connect_lazy(&self, endpoint: &Endpoint) -> Channel {
         match self {
             Self::System => endpoint.connect_lazy(),
+            Self::Secure(keyring) => {
+                let connector = SecureConnector::new(keyring, &Expected::AnyNode);
+                endpoint.connect_with_connector_lazy(connector)
+            }
             Self::Pretended(network) => {
                 endpoint.connect_with_connector_lazy(Connector(Arc::clone(network)))
             }
@@ -92,7 +109,7 @@ impl Network {
     /// Whether this is the real thing.
     #[must_use]
     pub fn is_system(&self) -> bool {
-        matches!(self, Self::System)
+        matches!(self, Self::System | Self::Secure(_))
     }
 }
 
@@ -113,6 +130,95 @@ impl Service<Uri> for Connector {
             .connect(address)
             .map(|wire| wire.map(TokioIo::new))
             .boxed()
+    }
+}
+
+/// Connects by TLS.
+struct SecureConnector {
+    keyring: Arc<Keyring>,
+    expected: Expected,
+}
+
+impl SecureConnector {
+    fn new(keyring: &Arc<Keyring>, expected: &Expected) -> Self {
+        Self {
+            keyring: Arc::clone(keyring),
+            expected: expected.clone(),
+        }
+    }
+}
+
+impl Service<Uri> for SecureConnector {
+    type Response = TokioIo<ClientWire>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let address = uri.authority().map(ToString::to_string).unwrap_or_default();
+        let (keyring, expected) = (Arc::clone(&self.keyring), self.expected.clone());
+        async move {
+            let wire = dial(&keyring, &address, &expected).await?;
+            Ok(TokioIo::new(wire))
+        }
+        .boxed()
+    }
+}
+
+/// Who is at the other end of a connection, by certificate; every request on it carries this as an extension.
+pub type ShownBearer = Arc<Bearer>;
+
+/// One end of a connection whose other end has shown a certificate.
+pub struct SecureWire {
+    wire: ServerWire,
+    bearer: ShownBearer,
+}
+
+impl SecureWire {
+    /// A connection as it was accepted.
+    #[must_use]
+    pub fn new(wire: ServerWire) -> Self {
+        let bearer = Arc::new(wire.bearer().clone());
+        Self { wire, bearer }
+    }
+}
+
+impl Connected for SecureWire {
+    type ConnectInfo = ShownBearer;
+
+    fn connect_info(&self) -> ShownBearer {
+        Arc::clone(&self.bearer)
+    }
+}
+
+impl AsyncRead for SecureWire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for SecureWire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(context)
     }
 }
 

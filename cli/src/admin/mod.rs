@@ -6,10 +6,12 @@ mod hints;
 mod layout;
 mod recover;
 mod show_cluster;
+mod token;
 mod upkeep;
 
 use clap::{Args, Subcommand};
 
+use crate::cert;
 use crate::cluster::ClusterArgs;
 use crate::connect::EndpointArgs;
 use crate::failure::Failure;
@@ -17,6 +19,7 @@ use crate::failure::Failure;
 pub(crate) use bucket::BucketCommand;
 use hints::HintsArgs;
 use layout::LayoutCommand;
+pub(crate) use token::{wait_for_news, write_secret};
 
 /// Look at a cluster and change it.
 #[derive(Debug, Subcommand)]
@@ -27,6 +30,12 @@ pub(crate) enum AdminCommand {
   souk admin status
   souk admin status --node n2 --json | jq '.nodes[] | select(.state != \"up\")'")]
     Status(StatusArgs),
+    /// The same as `souk cert`.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
+    /// Make, show, replace and end the tokens that clients show.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Create, list and show buckets.
     #[command(subcommand)]
     Bucket(BucketCommand),
@@ -168,6 +177,8 @@ pub(crate) struct CommonArgs {
 pub(crate) async fn run(command: AdminCommand, cluster: &ClusterArgs) -> Result<(), Failure> {
     match command {
         AdminCommand::Status(args) => show_cluster::status(args, cluster).await,
+        AdminCommand::Cert(command) => cert::run(&command, cluster),
+        AdminCommand::Token(command) => token::run(command, cluster).await,
         AdminCommand::Bucket(command) => bucket::run(command, cluster).await,
         AdminCommand::Endpoints(args) => show_cluster::endpoints(args, cluster).await,
         AdminCommand::Hints(args) => hints::run(args, cluster).await,

@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 
 use souk_kv_node::config::Address;
 
+use super::certificates::TokenError;
 use super::load::LoadError;
 
 /// Why `souk up` could not start a cluster.
@@ -57,6 +58,9 @@ pub(crate) enum UpError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The shop could not be given a token.
+    #[error("the shop has no token")]
+    Token(#[from] TokenError),
     /// A child could not be started.
     #[error("cannot start {name}")]
     CannotStart {

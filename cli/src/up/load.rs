@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use souk_commerce_api::import::ImportError;
-use souk_kv_client::{Client, ClientError, ClientOptions};
+use souk_kv_client::{BearerFiles, Client, ClientError, ClientOptions};
 
 use crate::import::{self, CatalogOptions, Kind};
 use crate::show;
@@ -43,12 +43,14 @@ pub(crate) enum LoadError {
 }
 
 /// What the command line names.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Load<'a> {
     /// Products.
     pub(crate) catalog: Option<&'a Path>,
     /// Past baskets.
     pub(crate) baskets: Option<&'a Path>,
+    /// Who loads, in a cluster that asks for certificates.
+    pub(crate) operator: Option<BearerFiles>,
 }
 
 impl Load<'_> {
@@ -75,7 +77,11 @@ impl Load<'_> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let client = Client::connect(ClientOptions::new(endpoints)).await?;
+        let client = Client::connect(ClientOptions {
+            certificates: self.operator.clone(),
+            ..ClientOptions::new(endpoints)
+        });
+        let client = client.await?;
         for (note, source) in wanted {
             source.load(note.kind, &client).await?;
             notes.add(note)?;

@@ -10,6 +10,7 @@
 //! directory holds everything; started again on it, nothing is lost and nothing is loaded twice.
 //! Not here: restarting a node that died; that is for an operator, or a test, with `souk node`.
 
+mod certificates;
 mod error;
 mod fleet;
 mod load;
@@ -25,6 +26,7 @@ use clap::Args;
 use souk_kv_node::config::ClusterFile;
 use tempfile::TempDir;
 
+use certificates::Bearers;
 pub(crate) use error::UpError;
 use fleet::Fleet;
 use load::Load;
@@ -48,6 +50,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(200);
 #[command(after_help = "Example:
   souk up
   souk up --ephemeral --no-shop
+  souk up --tls
   souk up --nodes 5 --data /tmp/souk --catalog products.jsonl.gz")]
 pub(crate) struct UpArgs {
     /// How many nodes, 1 to 99 [default: those of the cluster file]. More than the file names only
@@ -72,6 +75,11 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "no_shop")]
     baskets: Option<PathBuf>,
 
+    /// Make certificates below the data directory, and have everybody show them: what `souk cert` does for a cluster
+    /// of several machines. Then use `--config DIR/cluster.toml` with other commands, which finds them.
+    #[arg(long)]
+    tls: bool,
+
     /// Start only the nodes.
     #[arg(long)]
     no_shop: bool,
@@ -84,13 +92,17 @@ pub(crate) struct UpArgs {
 /// Runs `souk up` until it is told to stop.
 pub(crate) async fn run(args: UpArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let found = cluster.load()?;
-    let file = choose_nodes(&found, args.nodes)?;
+    let mut file = choose_nodes(&found, args.nodes)?;
     let home = Home::open(&args)?;
+    let bearers = match args.tls {
+        true => Some(certificates::make(&mut file, &home.path)?),
+        false => None,
+    };
     let mut signals = StopSignals::listen(StopArgs {
         stop_on_stdin_close: false,
     })
     .map_err(|source| Failure::Runtime { source })?;
-    let plan = Plan::new(&file, &home.path, args.no_shop);
+    let plan = Plan::new(&file, &home.path, args.no_shop, bearers.as_ref());
     ports::check(&plan, found.path.as_ref())?;
     plan.write_cluster_file(&file)?;
 
@@ -101,9 +113,10 @@ pub(crate) async fn run(args: UpArgs, cluster: &ClusterArgs) -> Result<(), Failu
     let load = Load {
         catalog: args.catalog.as_deref(),
         baskets: args.baskets.as_deref(),
+        operator: bearers.as_ref().map(|bearers| bearers.operator.clone()),
     };
     let result = tokio::select! {
-        result = start_and_watch(&mut fleet, &plan, &load, &file) => result,
+        result = start_and_watch(&mut fleet, &plan, &load, &file, bearers.as_ref()) => result,
         () = signals.wait() => Ok(()),
     };
     show::note("stopping");
@@ -117,6 +130,7 @@ async fn start_and_watch(
     plan: &Plan,
     load: &Load<'_>,
     file: &ClusterFile,
+    bearers: Option<&Bearers>,
 ) -> Result<(), UpError> {
     fleet.start_all(&plan.nodes).await?;
     if let Some(shop) = &plan.shop {
@@ -124,6 +138,9 @@ async fn start_and_watch(
             .start_all(std::slice::from_ref(&shop.provider))
             .await?;
         load.run(&file.endpoints(), &plan.home).await?;
+        if let Some(bearers) = bearers {
+            bearers.make_shop_token(&file.endpoints()).await?;
+        }
         fleet.start_all(std::slice::from_ref(&shop.shop)).await?;
     }
     announce(fleet, plan);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use souk_kv_node::config::{Address, ClusterFile, NodeSection};
 
 use super::UpError;
+use super::certificates::Bearers;
 
 /// Ties a child's life to ours, see `crate::stop`.
 const STOP_WITH_PARENT: &str = "--stop-on-stdin-close";
@@ -82,8 +83,13 @@ impl Listen {
 
 impl Plan {
     /// Plans the processes of a cluster whose data lies below `home`.
-    pub(crate) fn new(file: &ClusterFile, home: &Path, no_shop: bool) -> Self {
-        let planner = Planner { home };
+    pub(crate) fn new(
+        file: &ClusterFile,
+        home: &Path,
+        no_shop: bool,
+        bearers: Option<&Bearers>,
+    ) -> Self {
+        let planner = Planner { home, bearers };
         let nodes = file.nodes.iter().map(|node| planner.node(node)).collect();
         let shop = (!no_shop).then(|| ShopPlan {
             provider: planner.provider(file),
@@ -127,6 +133,7 @@ fn cluster_file(home: &Path) -> PathBuf {
 
 struct Planner<'a> {
     home: &'a Path,
+    bearers: Option<&'a Bearers>,
 }
 
 impl Planner<'_> {
@@ -151,7 +158,16 @@ impl Planner<'_> {
     fn shop(&self, file: &ClusterFile) -> Server {
         let address = &file.shop.listen;
         let http = listen("listen of [shop]".to_owned(), address, "http");
-        self.server("shop", self.arguments("shop"), vec![http], address)
+        let mut arguments = self.arguments("shop");
+        if let Some(Bearers {
+            shop, shop_token, ..
+        }) = self.bearers
+        {
+            arguments.extend(["--cert".into(), shop.certificate.clone().into()]);
+            arguments.extend(["--key".into(), shop.key.clone().into()]);
+            arguments.extend(["--token-file".into(), shop_token.clone().into()]);
+        }
+        self.server("shop", arguments, vec![http], address)
     }
 
     fn server(

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::observe::metrics_handle;
@@ -35,7 +35,11 @@ pub async fn readyz(State(shop): State<Arc<ShopState>>) -> Response {
 }
 
 /// Metrics in Prometheus' text format.
-pub async fn metrics() -> Response {
+pub async fn metrics(State(shop): State<Arc<ShopState>>, extensions: Extensions) -> Response {
+    if !shop.lets_in(extensions.get()) {
+        let text = "metrics are answered on the shop's own machine only\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     let text = metrics_handle()
         .map(|handle| handle.render())
         .unwrap_or_default();

@@ -1,9 +1,11 @@
 //! What every handler can reach.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::problem::{Problem, ProblemKind};
@@ -44,6 +46,8 @@ pub struct ShopState {
     pub currency: Currency,
     /// The bearer token of the admin calls; `None` switches them off.
     pub admin_token: Option<String>,
+    /// Metrics and admin calls are answered to callers on this machine only.
+    pub keeps_to_itself: bool,
     /// Checkouts at the same time.
     pub checkout_permits: Semaphore,
     /// The index has been filled.
@@ -51,6 +55,12 @@ pub struct ShopState {
 }
 
 impl ShopState {
+    /// Whether a caller may use what is not for customers.
+    #[must_use]
+    pub fn lets_in(&self, caller: Option<&ConnectInfo<SocketAddr>>) -> bool {
+        !self.keeps_to_itself || caller.is_some_and(|ConnectInfo(from)| from.ip().is_loopback())
+    }
+
     /// A turn at the checkout, which has its own capacity so that nothing else can starve it, nor it anything else.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ use crate::{
     options::ClientOptions,
     request_ids::{RequestIds, Sequence},
     session::{Link, LinkListener, LinkOptions},
+    token::Tokens,
     topology::Topology,
 };
 
@@ -151,6 +152,7 @@ impl Shared {
         environment: ClientEnvironment,
         options: ClientOptions,
     ) -> Result<Arc<Shared>, ClientError> {
+        let environment = environment.secured(&options)?;
         let mut random = match options.seed {
             Some(seed) => SmallRng::seed_from_u64(seed),
             None => SmallRng::from_os_rng(),
@@ -166,6 +168,7 @@ impl Shared {
         });
         let link_options = LinkOptions {
             network: environment.network.clone(),
+            tokens: Tokens::open(options.token_file.as_deref())?,
             connect_timeout: options.connect_timeout,
             in_flight_max: options.in_flight_max,
             started: Instant::now(),

@@ -14,29 +14,38 @@ use std::{
 
 use parking_lot::Mutex;
 
+use souk_kv_core::access::TokenText;
 use souk_kv_proto::kv::{
-    Error, ErrorCode, Outcome, SessionResponses, kv_client::KvClient,
+    AuthenticateRequest, Error, ErrorCode, Outcome, SessionResponses, kv_client::KvClient,
     session_request::Body as Question, session_response::Body as Answer,
 };
 use souk_kv_proto::network::Network;
+use souk_kv_tls::bottom_of;
 use tokio::{
     sync::Semaphore,
     task::AbortHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, service::interceptor::InterceptedService, transport::Endpoint};
 
 use super::{
     outbound::Outbound,
     state::{LinkState, Lost, Waiting},
 };
-use crate::routing::NodeHealth;
+use crate::{
+    routing::NodeHealth,
+    token::{ShowToken, ShowingChannel, Tokens},
+};
 
 /// First and longest wait before connecting again.
 const RECONNECT_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
 /// A stream that lived as long counts as a success for the wait before the next one.
 const STREAM_LIVED: Duration = Duration::from_secs(1);
+/// How often an open stream looks whether there is a newer token.
+const TOKEN_LOOK: Duration = Duration::from_millis(1_100);
+/// How it shows that the other end does not speak plain HTTP/2.
+const NO_HTTP2: [&str; 3] = ["frame with invalid size", "broken pipe", "connection reset"];
 /// A silent connection is asked for a sign of life this often, and given up after this wait.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,6 +58,7 @@ const FRAME_BYTES_MAX: usize = 1 << 30;
 #[derive(Clone)]
 pub(crate) struct LinkOptions {
     pub(crate) network: Network,
+    pub(crate) tokens: Tokens,
     pub(crate) connect_timeout: Duration,
     pub(crate) in_flight_max: usize,
     /// The moment since which times are counted.
@@ -69,7 +79,7 @@ pub(crate) trait LinkListener: Send + Sync {
 /// One node as this client reaches it.
 pub(crate) struct Link {
     address: String,
-    channel: Channel,
+    channel: ShowingChannel,
     state: Arc<LinkState>,
     health: NodeHealth,
     in_flight: Semaphore,
@@ -102,6 +112,7 @@ impl Link {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES);
         let channel = options.network.connect_lazy(&endpoint);
+        let channel = InterceptedService::new(channel, ShowToken(options.tokens.clone()));
         let state = Arc::new(LinkState::default());
         let activity = Arc::new(Activity::default());
         let background = Background {
@@ -129,7 +140,7 @@ impl Link {
     }
 
     /// The connection, for unary calls.
-    pub(crate) fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> ShowingChannel {
         self.channel.clone()
     }
 
@@ -187,7 +198,7 @@ impl Drop for Link {
 
 struct Background {
     address: String,
-    channel: Channel,
+    channel: ShowingChannel,
     state: Arc<LinkState>,
     activity: Arc<Activity>,
     options: LinkOptions,
@@ -212,6 +223,7 @@ impl Background {
 
     /// Opens stream `number` and reads it to its end; says why it ended.
     async fn hold_stream(&self, number: u64) -> String {
+        let mut shown = self.options.tokens.current();
         let mut client =
             KvClient::new(self.channel.clone()).max_decoding_message_size(FRAME_BYTES_MAX);
         // The connection may poll the outbound half before the call returns.
@@ -220,19 +232,67 @@ impl Background {
         let called = timeout(self.options.connect_timeout, client.session(outbound)).await;
         let mut inbound = match called {
             Err(_) => return format!("no connection within {:?}", self.options.connect_timeout),
-            Ok(Err(status)) => return describe(&status),
+            Ok(Err(status)) => return self.describe_opening(&status),
             Ok(Ok(response)) => response.into_inner(),
         };
         self.state.open();
         self.options.listener.opened();
         tracing::debug!(address = %self.address, "stream to node opened");
+        let mut looks = interval(TOKEN_LOOK);
         loop {
-            match inbound.message().await {
+            let message = tokio::select! {
+                message = inbound.message() => message,
+                _ = looks.tick(), if shown.is_some() => {
+                    shown = self.show_newer(shown);
+                    continue;
+                }
+            };
+            match message {
                 Ok(Some(frame)) => self.deliver(frame),
                 Ok(None) => return "the node closed the stream".to_owned(),
                 Err(status) => return describe(&status),
             }
         }
+    }
+
+    /// Shows the token on an open stream when it is another one than `shown`; gives the one that was shown last.
+    fn show_newer(&self, shown: Option<Arc<TokenText>>) -> Option<Arc<TokenText>> {
+        let newest = self.options.tokens.current();
+        let holder = |token: &Option<Arc<TokenText>>| token.as_ref().map(|token| token.holder());
+        if holder(&newest) == holder(&shown) {
+            return shown;
+        }
+        if let Some(token) = &newest {
+            let token = token.reveal();
+            let question = Question::Authenticate(AuthenticateRequest { token });
+            if let Ok(answer) = self.state.send(question, 0) {
+                let address = self.address.clone();
+                tokio::spawn(async move {
+                    // When the stream breaks meanwhile, the next one begins with the new token.
+                    if let Ok(Answer::Error(error)) = answer.await {
+                        tracing::warn!(
+                            address,
+                            problem = error.message,
+                            "the node refuses the new token"
+                        );
+                    }
+                });
+            }
+        }
+        newest
+    }
+
+    /// Why no stream could be opened. Somebody who answers, but not in a way that makes sense, may expect TLS.
+    fn describe_opening(&self, status: &Status) -> String {
+        let problem = describe(status);
+        let spoke_plainly = matches!(self.options.network, Network::System);
+        let lower = problem.to_lowercase();
+        if spoke_plainly && NO_HTTP2.iter().any(|sign| lower.contains(sign)) {
+            return format!(
+                "{problem}; if the node asks for certificates, give some (--ca, --cert and --key)"
+            );
+        }
+        problem
     }
 
     fn deliver(&self, frame: SessionResponses) {
@@ -253,7 +313,11 @@ fn no_answer() -> Answer {
     Answer::Error(Error::new(ErrorCode::Internal, Outcome::Unknown, message))
 }
 
-fn describe(status: &tonic::Status) -> String {
-    let source = std::error::Error::source(status).map(|source| format!(": {source}"));
-    format!("{}{}", status.message(), source.unwrap_or_default())
+fn describe(status: &Status) -> String {
+    let bottom = bottom_of(status);
+    match status.message() {
+        "" => bottom,
+        message if bottom.contains(message) => bottom,
+        message => format!("{message}: {bottom}"),
+    }
 }

@@ -278,7 +278,9 @@ pub(crate) fn named_answer(name: &str, question: &Question) -> Answer {
                 batch.puts.len()
             ],
         }),
-        Question::Scan(_) | Question::Topology(_) => refusal(ErrorCode::Internal, Outcome::Unknown),
+        Question::Scan(_) | Question::Topology(_) | Question::Authenticate(_) => {
+            refusal(ErrorCode::Internal, Outcome::Unknown)
+        }
     }
 }
 

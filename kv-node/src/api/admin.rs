@@ -3,21 +3,24 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use souk_kv_core::{membership::Health, register::Ballot};
+use souk_kv_core::{access::Role, membership::Health, register::Ballot};
 use souk_kv_proto::{
     admin::{
-        AcceptorState, CreateBucketRequest, CreateBucketResponse, EndpointsRequest,
-        EndpointsResponse, ForgetRequest, ForgetResponse, HintsRequest, HintsResponse,
-        KnockRequest, KnockResponse, LayoutApplyRequest, LayoutApplyResponse, LayoutCallOffRequest,
-        LayoutCallOffResponse, LayoutHistoryRequest, LayoutHistoryResponse, LayoutPlanRequest,
-        LayoutPlanResponse, LayoutRevertRequest, LayoutRevertResponse, LayoutStageRequest,
-        LayoutStageResponse, ListBucketsRequest, ListBucketsResponse, NodeStatus,
-        RegisterRecoverRequest, RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse,
-        RepairProgress, RepairRequest, ScrubProgress, ScrubRequest, StatusRequest, StatusResponse,
-        SteerHintsRequest, SteerHintsResponse, TombstonesRequest, TombstonesResponse,
-        TombstonesWait, TransfersRequest, TransfersResponse, admin_server::Admin,
+        AcceptorState, CreateBucketRequest, CreateBucketResponse, CreateTokenRequest,
+        EndpointsRequest, EndpointsResponse, ForgetRequest, ForgetResponse, HintsRequest,
+        HintsResponse, KnockRequest, KnockResponse, LayoutApplyRequest, LayoutApplyResponse,
+        LayoutCallOffRequest, LayoutCallOffResponse, LayoutHistoryRequest, LayoutHistoryResponse,
+        LayoutPlanRequest, LayoutPlanResponse, LayoutRevertRequest, LayoutRevertResponse,
+        LayoutStageRequest, LayoutStageResponse, ListBucketsRequest, ListBucketsResponse,
+        ListTokensRequest, ListTokensResponse, NodeStatus, RegisterRecoverRequest,
+        RegisterRecoverResponse, RegisterShowRequest, RegisterShowResponse, RepairProgress,
+        RepairRequest, RevokeTokenRequest, RevokeTokenResponse, RotateTokenRequest, ScrubProgress,
+        ScrubRequest, StatusRequest, StatusResponse, SteerHintsRequest, SteerHintsResponse,
+        TokenSecret, TombstonesRequest, TombstonesResponse, TombstonesWait, TransfersRequest,
+        TransfersResponse, admin_server::Admin,
     },
     convert::{layout::layout_to_wire, register::header_from_wire},
+    network::ShownBearer,
     peer::{ReadHeader, peer_message::Body},
     store::ForgottenStore,
 };
@@ -26,10 +29,11 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
-    check, hints, layout,
+    check, hints, layout, tokens,
     upkeep::{ProgressStream, repair, scrub},
 };
 use crate::{
+    access::{Caller, Need, caller_of},
     cluster::{Detour, Mode, name_of},
     core::NodeCore,
     error::RequestError,
@@ -58,6 +62,17 @@ impl AdminService {
             Some(reason) => Err(status(RequestError::NotReady(reason))),
             None => Ok(()),
         }
+    }
+
+    /// Whether whoever asks may look after a bucket.
+    fn may<T>(&self, request: &Request<T>, bucket: &str) -> Result<(), Status> {
+        let caller = self.caller(request);
+        let need = || vec![Need::Bucket(Role::Admin, bucket.to_owned())];
+        self.core.access.check(&caller, need).map_err(status)
+    }
+
+    fn caller<T>(&self, request: &Request<T>) -> Caller {
+        caller_of(request.extensions(), self.core.is_guarded())
     }
 
     fn node_status(&self, layout: &Layout, member: &Member) -> NodeStatus {
@@ -256,6 +271,15 @@ impl Admin for AdminService {
         &self,
         request: Request<KnockRequest>,
     ) -> Result<Response<KnockResponse>, Status> {
+        let claimed = request.get_ref().node.as_ref().map(|node| &node.name);
+        let shown = request.extensions().get::<ShownBearer>();
+        if let (Some(shown), Some(claimed)) = (shown, claimed)
+            && shown.name != *claimed
+        {
+            return Err(status(RequestError::Unauthenticated(format!(
+                "the caller knocks as node `{claimed}` and shows the certificate of {shown}: give every node its own"
+            ))));
+        }
         let known = layout::knock(&self.core, request.into_inner()).map_err(status)?;
         Ok(Response::new(KnockResponse {
             layout: Some(layout_to_wire(&known)),
@@ -361,6 +385,8 @@ impl Admin for AdminService {
         request: Request<CreateBucketRequest>,
     ) -> Result<Response<CreateBucketResponse>, Status> {
         self.ready()?;
+        let name = request.get_ref().bucket.as_ref();
+        self.may(&request, name.map_or("", |bucket| bucket.name.as_str()))?;
         let config = request.into_inner().bucket.unwrap_or_default();
         let deadline = Instant::now() + TIMEOUT;
         let (bucket, created) = self
@@ -377,16 +403,21 @@ impl Admin for AdminService {
 
     async fn list_buckets(
         &self,
-        _: Request<ListBucketsRequest>,
+        request: Request<ListBucketsRequest>,
     ) -> Result<Response<ListBucketsResponse>, Status> {
         self.ready()?;
+        let caller = self.caller(&request);
         // Without a majority the node still tells what it has seen.
         self.core
             .system
             .refresh(Instant::now() + TIMEOUT)
             .await
             .ok();
-        let catalogue = self.core.cluster.catalogue.to_wire();
+        let mut catalogue = self.core.cluster.catalogue.to_wire();
+        let access = &self.core.access;
+        catalogue
+            .buckets
+            .retain(|bucket| access.may_see(&caller, &bucket.name));
         Ok(Response::new(ListBucketsResponse {
             buckets: catalogue.buckets,
             catalogue_version: catalogue.version,
@@ -398,6 +429,7 @@ impl Admin for AdminService {
         request: Request<EndpointsRequest>,
     ) -> Result<Response<EndpointsResponse>, Status> {
         self.ready()?;
+        self.may(&request, &request.get_ref().bucket)?;
         let request = request.into_inner();
         check::partition_key(&request.partition_key).map_err(status)?;
         let deadline = Instant::now() + TIMEOUT;
@@ -480,6 +512,7 @@ impl Admin for AdminService {
         request: Request<RegisterShowRequest>,
     ) -> Result<Response<RegisterShowResponse>, Status> {
         self.ready()?;
+        self.may(&request, &request.get_ref().bucket)?;
         let request = request.into_inner();
         let place = self
             .group(&request.bucket, &request.partition_key)
@@ -494,6 +527,42 @@ impl Admin for AdminService {
             partition: place.key.partition.0,
             acceptors: join_all(asked).await,
         }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<TokenSecret>, Status> {
+        self.ready()?;
+        let made = tokens::create(&self.core, request.into_inner(), Instant::now() + TIMEOUT);
+        Ok(Response::new(made.await.map_err(status)?))
+    }
+
+    async fn list_tokens(
+        &self,
+        _: Request<ListTokensRequest>,
+    ) -> Result<Response<ListTokensResponse>, Status> {
+        self.ready()?;
+        let listed = tokens::list(&self.core, Instant::now() + TIMEOUT);
+        Ok(Response::new(listed.await.map_err(status)?))
+    }
+
+    async fn rotate_token(
+        &self,
+        request: Request<RotateTokenRequest>,
+    ) -> Result<Response<TokenSecret>, Status> {
+        self.ready()?;
+        let rotated = tokens::rotate(&self.core, request.get_ref(), Instant::now() + TIMEOUT);
+        Ok(Response::new(rotated.await.map_err(status)?))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenResponse>, Status> {
+        self.ready()?;
+        let revoked = tokens::revoke(&self.core, request.get_ref(), Instant::now() + TIMEOUT);
+        Ok(Response::new(revoked.await.map_err(status)?))
     }
 
     async fn register_recover(

@@ -10,6 +10,7 @@
 //! | `unary` | the same requests one call each |
 //! | `admin` | the operators' service |
 //! | `layout` | the members and their layout: plan, stage, apply, who is at the door |
+//! | `tokens` | making, replacing and ending tokens |
 //! | `upkeep` | long work that operators ask for, with progress |
 //!
 //! Place: I/O; the outermost room of a node.
@@ -21,6 +22,7 @@ mod hints;
 mod layout;
 mod requests;
 mod session;
+mod tokens;
 mod transact;
 mod unary;
 mod upkeep;

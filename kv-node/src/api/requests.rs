@@ -35,6 +35,7 @@ use tracing::debug;
 
 use super::{check, transact};
 use crate::{
+    access::{Caller, needs_of},
     cluster::{Bucket, Mode},
     core::NodeCore,
     error::RequestError,
@@ -69,9 +70,16 @@ impl Requests {
         Self { core }
     }
 
-    /// Runs a client's request.
-    pub(crate) async fn run(&self, ask: Ask) -> Answer {
-        self.answer(ask, Hop::First).await
+    /// Runs a client's request, if the client may have it run.
+    pub(crate) async fn run(&self, ask: Ask, caller: &Caller) -> Answer {
+        if let Err(error) = self.core.access.check(caller, || needs_of(&ask)) {
+            debug!(request = kind(&ask), %error, "a request was refused");
+            return Answer::Error(error.to_wire());
+        }
+        match self.answer(ask, Hop::First).await {
+            Answer::Topology(topology) => Answer::Topology(self.as_seen_by(caller, topology)),
+            answer => answer,
+        }
     }
 
     /// Runs a request that another node handed over.
@@ -131,6 +139,11 @@ impl Requests {
                 Ask::Topology(_) => Answer::Topology(self.topology()),
                 Ask::BatchGet(request) => Answer::BatchGet(self.batch_get(request).await?),
                 Ask::BatchPut(request) => Answer::BatchPut(self.batch_put(request).await?),
+                Ask::Authenticate(_) => {
+                    return Err(RequestError::Invalid(
+                        "a token is shown on a session, or in the metadata of a call".to_owned(),
+                    ));
+                }
             })
         })
     }
@@ -406,6 +419,17 @@ impl Requests {
         }
     }
 
+    /// The topology without buckets that are none of the caller's business.
+    fn as_seen_by(&self, caller: &Caller, mut topology: TopologyResponse) -> TopologyResponse {
+        if *caller != Caller::Trusted {
+            let access = &self.core.access;
+            topology
+                .buckets
+                .retain(|bucket| access.may_see(caller, &bucket.name));
+        }
+        topology
+    }
+
     /// Whether a register request has to be handed to an acceptor of its group.
     fn is_elsewhere(&self, acceptors: &[NodeId], hop: Hop) -> Result<bool, RequestError> {
         if acceptors.contains(&self.core.cluster.node) {
@@ -498,7 +522,9 @@ fn is_refused_at_the_door(error: &RequestError) -> bool {
 fn work_of(ask: &Ask) -> Work {
     let put_bytes = |put: &PutRequest| put.value.as_ref().map_or(0, |value| value.data.len());
     let (operations, bytes) = match ask {
-        Ask::Get(_) | Ask::Delete(_) | Ask::Scan(_) | Ask::Topology(_) => (1, 0),
+        Ask::Get(_) | Ask::Delete(_) | Ask::Scan(_) | Ask::Topology(_) | Ask::Authenticate(_) => {
+            (1, 0)
+        }
         Ask::Put(put) => (1, put_bytes(put)),
         Ask::BatchGet(batch) => (batch.keys.len(), 0),
         Ask::BatchPut(batch) => (batch.puts.len(), batch.puts.iter().map(put_bytes).sum()),
@@ -526,6 +552,7 @@ fn kind(ask: &Ask) -> &'static str {
         Ask::Topology(_) => "topology",
         Ask::BatchGet(_) => "batch_get",
         Ask::BatchPut(_) => "batch_put",
+        Ask::Authenticate(_) => "authenticate",
     }
 }
 

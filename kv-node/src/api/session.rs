@@ -5,8 +5,8 @@ use std::{pin::Pin, sync::Arc};
 use futures::{Stream, StreamExt};
 use prost::Message;
 use souk_kv_proto::kv::{
-    SessionRequest, SessionRequests, SessionResponse, SessionResponses,
-    session_response::Body as Answer,
+    AuthenticateResponse, SessionRequest, SessionRequests, SessionResponse, SessionResponses,
+    session_request::Body as Ask, session_response::Body as Answer,
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tracing::{Instrument, debug, debug_span};
 
 use super::Requests;
 use crate::{
+    access::{Access, Caller},
     error::RequestError,
     outbox::{Outbox, outbox},
 };
@@ -27,6 +28,7 @@ pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<SessionResponses, Stat
 /// Serves a session; the stream ends when the client goes away or the node stops.
 pub(super) fn open(
     requests: Requests,
+    caller: Caller,
     incoming: Streaming<SessionRequests>,
     stop: CancellationToken,
 ) -> Frames {
@@ -36,6 +38,7 @@ pub(super) fn open(
             requests.core.limits.client_in_flight_max as usize,
         )),
         requests: requests.clone(),
+        caller,
         answers,
     };
     tokio::spawn(async move {
@@ -56,12 +59,14 @@ pub(super) fn open(
 
 struct Session {
     requests: Requests,
+    /// Who asks: at first whoever has opened the stream, then whose token was shown last.
+    caller: Caller,
     answers: Outbox<SessionResponse>,
     in_flight: Arc<Semaphore>,
 }
 
 impl Session {
-    async fn serve(self, mut incoming: Streaming<SessionRequests>) {
+    async fn serve(mut self, mut incoming: Streaming<SessionRequests>) {
         loop {
             match incoming.message().await {
                 Ok(Some(frame)) => {
@@ -78,7 +83,7 @@ impl Session {
         }
     }
 
-    fn take(&self, request: SessionRequest) {
+    fn take(&mut self, request: SessionRequest) {
         let id = request.id;
         let Some(ask) = request.body else {
             let error =
@@ -86,6 +91,11 @@ impl Session {
             send(&self.answers, id, Answer::Error(error.to_wire()));
             return;
         };
+        if let Ask::Authenticate(shown) = &ask {
+            let answer = self.authenticate(&shown.token);
+            send(&self.answers, id, answer);
+            return;
+        }
         let Ok(permit) = Arc::clone(&self.in_flight).try_acquire_owned() else {
             let error = RequestError::Overloaded {
                 what: "this session has too many requests without an answer",
@@ -94,17 +104,31 @@ impl Session {
             send(&self.answers, id, Answer::Error(error.to_wire()));
             return;
         };
-        let requests = self.requests.clone();
+        let (requests, caller) = (self.requests.clone(), self.caller);
         let answers = self.answers.clone();
         let span = debug_span!("request", id);
         tokio::spawn(
             async move {
-                let answer = requests.run(ask).await;
+                let answer = requests.run(ask, &caller).await;
                 drop(permit);
                 send(&answers, id, answer);
             }
             .instrument(span),
         );
+    }
+}
+
+impl Session {
+    /// Goes on as the holder of another token. One that is not good changes nothing.
+    fn authenticate(&mut self, token: &str) -> Answer {
+        let shown = Access::holder(token);
+        match self.requests.core.access.check(&shown, Vec::new) {
+            Ok(()) => {
+                self.caller = shown;
+                Answer::Authenticate(AuthenticateResponse {})
+            }
+            Err(error) => Answer::Error(error.to_wire()),
+        }
     }
 }
 

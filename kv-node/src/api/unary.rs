@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, debug_span};
 
+use crate::access::{Caller, caller_of};
+
 use super::{
     Requests,
     session::{self, Frames},
@@ -27,14 +29,21 @@ impl KvService {
         Self { requests, stop }
     }
 
+    /// What the caller named the request, and who the caller is.
+    fn origin<T>(&self, request: &Request<T>) -> (Option<String>, Caller) {
+        let is_guarded = self.requests.core.is_guarded();
+        let caller = caller_of(request.extensions(), is_guarded);
+        (request_id(request), caller)
+    }
+
     async fn run<T>(
         &self,
-        request_id: Option<String>,
+        (request_id, caller): (Option<String>, Caller),
         ask: Ask,
         pick: impl FnOnce(Answer) -> Option<T>,
     ) -> Result<Response<T>, Status> {
         let span = debug_span!("request", id = request_id.unwrap_or_default());
-        match self.requests.run(ask).instrument(span).await {
+        match self.requests.run(ask, &caller).instrument(span).await {
             Answer::Error(error) => Err(error.into_status()),
             answer => pick(answer)
                 .map(Response::new)
@@ -54,20 +63,28 @@ impl Kv for KvService {
     type SessionStream = Frames;
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let id = request_id(&request);
-        self.run(id, Ask::Get(request.into_inner()), |answer| match answer {
-            Answer::Get(response) => Some(response),
-            _ => None,
-        })
+        let from = self.origin(&request);
+        self.run(
+            from,
+            Ask::Get(request.into_inner()),
+            |answer| match answer {
+                Answer::Get(response) => Some(response),
+                _ => None,
+            },
+        )
         .await
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let id = request_id(&request);
-        self.run(id, Ask::Put(request.into_inner()), |answer| match answer {
-            Answer::Put(response) => Some(response),
-            _ => None,
-        })
+        let from = self.origin(&request);
+        self.run(
+            from,
+            Ask::Put(request.into_inner()),
+            |answer| match answer {
+                Answer::Put(response) => Some(response),
+                _ => None,
+            },
+        )
         .await
     }
 
@@ -75,9 +92,9 @@ impl Kv for KvService {
         &self,
         request: Request<DeleteRequest>,
     ) -> Result<Response<PutResponse>, Status> {
-        let id = request_id(&request);
+        let from = self.origin(&request);
         self.run(
-            id,
+            from,
             Ask::Delete(request.into_inner()),
             |answer| match answer {
                 Answer::Put(response) => Some(response),
@@ -88,11 +105,15 @@ impl Kv for KvService {
     }
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
-        let id = request_id(&request);
-        self.run(id, Ask::Scan(request.into_inner()), |answer| match answer {
-            Answer::Scan(response) => Some(response),
-            _ => None,
-        })
+        let from = self.origin(&request);
+        self.run(
+            from,
+            Ask::Scan(request.into_inner()),
+            |answer| match answer {
+                Answer::Scan(response) => Some(response),
+                _ => None,
+            },
+        )
         .await
     }
 
@@ -100,9 +121,9 @@ impl Kv for KvService {
         &self,
         request: Request<BatchGetRequest>,
     ) -> Result<Response<BatchGetResponse>, Status> {
-        let id = request_id(&request);
+        let from = self.origin(&request);
         self.run(
-            id,
+            from,
             Ask::BatchGet(request.into_inner()),
             |answer| match answer {
                 Answer::BatchGet(response) => Some(response),
@@ -116,9 +137,9 @@ impl Kv for KvService {
         &self,
         request: Request<BatchPutRequest>,
     ) -> Result<Response<BatchPutResponse>, Status> {
-        let id = request_id(&request);
+        let from = self.origin(&request);
         self.run(
-            id,
+            from,
             Ask::BatchPut(request.into_inner()),
             |answer| match answer {
                 Answer::BatchPut(response) => Some(response),
@@ -132,9 +153,9 @@ impl Kv for KvService {
         &self,
         request: Request<TransactRequest>,
     ) -> Result<Response<TransactResponse>, Status> {
-        let id = request_id(&request);
+        let from = self.origin(&request);
         self.run(
-            id,
+            from,
             Ask::Transact(request.into_inner()),
             |answer| match answer {
                 Answer::Transact(response) => Some(response),
@@ -148,9 +169,9 @@ impl Kv for KvService {
         &self,
         request: Request<TopologyRequest>,
     ) -> Result<Response<TopologyResponse>, Status> {
-        let id = request_id(&request);
+        let from = self.origin(&request);
         self.run(
-            id,
+            from,
             Ask::Topology(request.into_inner()),
             |answer| match answer {
                 Answer::Topology(response) => Some(response),
@@ -164,8 +185,10 @@ impl Kv for KvService {
         &self,
         request: Request<Streaming<SessionRequests>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let (_, caller) = self.origin(&request);
         let frames = session::open(
             self.requests.clone(),
+            caller,
             request.into_inner(),
             self.stop.clone(),
         );

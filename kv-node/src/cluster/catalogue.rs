@@ -1,4 +1,4 @@
-//! Which buckets there are, and how each behaves; and which stores operators have given up.
+//! Which buckets there are, and how each behaves; which stores operators have given up, and which tokens are good.
 //!
 //! The truth is a register group of all members (`crate::system`); this is what the node has seen of
 //! it, kept on disk so that a node cut off from everybody still serves its carts. A bucket never
@@ -9,8 +9,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prost::Message;
-use souk_kv_core::{causality::MergeMode, quorum::Quorums};
+use souk_kv_core::{
+    access::{Holder, Refusal, Token, TokenBook},
+    causality::MergeMode,
+    quorum::Quorums,
+};
 use souk_kv_proto::{
+    convert::access::{token_from_store, token_to_store},
     kv::{BucketConfig, BucketMode},
     store,
 };
@@ -227,6 +232,7 @@ struct Seen {
     by_name: BTreeMap<String, Arc<Bucket>>,
     /// Given up by operators, each with the member that it was of.
     forgotten: BTreeMap<Bytes, NodeId>,
+    tokens: TokenBook,
 }
 
 /// The buckets as last seen.
@@ -294,6 +300,16 @@ impl Catalogue {
         self.seen.load().forgotten.contains_key(store_id)
     }
 
+    /// Judges a token that somebody shows, and goes on with the verdict.
+    pub(crate) fn judge<T>(
+        &self,
+        holder: &Holder,
+        now_unix_ms: u64,
+        then: impl FnOnce(Result<&Token, Refusal>) -> T,
+    ) -> T {
+        then(self.seen.load().tokens.judge(holder, now_unix_ms))
+    }
+
     pub(crate) fn to_wire(&self) -> store::Catalogue {
         let seen = self.seen.load();
         store::Catalogue {
@@ -311,6 +327,7 @@ impl Catalogue {
                     store_id: store_id.clone(),
                 })
                 .collect(),
+            tokens: seen.tokens.iter().map(token_to_store).collect(),
         }
     }
 
@@ -341,10 +358,17 @@ impl Catalogue {
             .iter()
             .map(|store| (store.store_id.clone(), NodeId(store.node_id)))
             .collect();
+        let tokens = newer.tokens.iter().filter_map(|stored| {
+            let token = token_from_store(stored);
+            token
+                .inspect_err(|cause| warn!(%cause, "a token of the catalogue cannot be used"))
+                .ok()
+        });
         let seen = Arc::new(Seen {
             version: newer.version,
             by_name,
             forgotten,
+            tokens: TokenBook::new(tokens),
         });
         self.seen.rcu(|current| {
             if current.version < seen.version {

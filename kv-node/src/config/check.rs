@@ -2,7 +2,7 @@
 //!
 //! Place: pure; runs after every key has been read on its own.
 //! Invariants held for a file that passes: names and addresses are unique, every address is a
-//! loopback one unless `insecure` says otherwise, and what may be in flight to a peer holds at least one largest value.
+//! loopback one unless certificates are named or `insecure` says otherwise, and what may be in flight to a peer holds at least one largest value.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,10 @@ use super::address::Address;
 use super::error::Fault;
 use super::keys::{self, Key, Whole};
 use super::reader::{Found, Problems, Section};
-use super::sections::ReadNode;
+use super::sections::{ReadNode, Security};
+
+/// The key of the only server that never speaks TLS.
+pub(super) const PAYMENT_PROVIDER: &str = "shop.payment_provider";
 
 /// Every server of the file: its key, its address and where that stands.
 pub(super) type Servers = Vec<(String, Found<Address>)>;
@@ -36,18 +39,20 @@ pub(super) fn names(nodes: &[ReadNode], problems: &Problems<'_>) {
 }
 
 /// No two servers share an address; none is exposed by accident.
-pub(super) fn addresses(servers: &Servers, insecure: bool, problems: &Problems<'_>) {
+pub(super) fn addresses(servers: &Servers, security: &Security, problems: &Problems<'_>) {
     let mut seen: BTreeMap<&Address, (&str, usize)> = BTreeMap::new();
     for (key, found) in servers {
         let value = found.value.to_string();
-        if !insecure && !found.value.is_loopback() {
-            problems.note(
-                found.span.clone(),
-                key,
-                Fault::Exposed {
-                    value: value.clone(),
-                },
-            );
+        if !security.insecure && !found.value.is_loopback() {
+            let value = value.clone();
+            let fault = if security.certificates.is_none() {
+                Some(Fault::Exposed { value })
+            } else {
+                (key == PAYMENT_PROVIDER).then_some(Fault::ExposedProvider { value })
+            };
+            if let Some(fault) = fault {
+                problems.note(found.span.clone(), key, fault);
+            }
         }
         if let Some((first_key, first_line)) = seen.get(&found.value) {
             let fault = Fault::DuplicateAddress {

@@ -193,8 +193,14 @@ pub enum Fault {
         /// Where.
         first_line: usize,
     },
+    /// A server without TLS of its own on an address that other machines can reach.
+    #[error("{value} is not a loopback address, and the simulated payment provider knows no TLS")]
+    ExposedProvider {
+        /// The address.
+        value: String,
+    },
     /// An address that other machines can reach, without protection.
-    #[error("{value} is not a loopback address, and this version has neither TLS nor tokens yet")]
+    #[error("{value} is not a loopback address, and no certificates are named")]
     Exposed {
         /// The address.
         value: String,
@@ -234,7 +240,8 @@ impl Fault {
             Self::BadAddress { .. } => "write \"host:port\", for example \"127.0.0.1:7101\"; the port is 1 to 65535".into(),
             Self::DuplicateName { .. } => "give every node a name of its own".into(),
             Self::DuplicateAddress { .. } => "give every server an address of its own, for example the next free port".into(),
-            Self::Exposed { .. } => "use 127.0.0.1 or ::1; in a network that you trust wholly, write `insecure = true` in [security]".into(),
+            Self::Exposed { .. } => "make certificates with `souk cert` and name their folder as `certificates` in [security], or use 127.0.0.1 or ::1; in a network that you trust wholly, write `insecure = true` there".into(),
+            Self::ExposedProvider { .. } => "use 127.0.0.1 or ::1; in a network that you trust wholly, write `insecure = true` in [security]".into(),
             Self::NoNodes => "add at least one [[node]] section with name, grpc and http".into(),
             Self::LessThan { other, other_value, .. } => format!("raise it to {other_value} or more, or lower {other}"),
         }

@@ -70,6 +70,13 @@ pub struct HostPort {
     pub default: Option<&'static str>,
 }
 
+/// A folder; a relative one begins at the folder of the cluster file. Without it, something else decides.
+#[derive(Debug)]
+pub struct Folder {
+    /// A folder as it might be written.
+    pub example: &'static str,
+}
+
 /// `true` or `false`.
 #[derive(Debug)]
 pub struct Flag {
@@ -89,6 +96,8 @@ pub trait Documented: Sync {
     fn range(&self) -> String;
     /// As it would be written; `None` when the key is required or something else decides.
     fn default_text(&self) -> Option<String>;
+    /// What might be written where nothing has to be.
+    fn example(&self) -> String;
     /// The second line of its comment in `cluster.toml`, below the meaning.
     fn bounds(&self) -> String {
         match self.default_text() {
@@ -104,6 +113,10 @@ pub trait Accepts: Sync {
     fn range(&self) -> String;
     /// See [`Documented::default_text`].
     fn default_text(&self) -> Option<String>;
+    /// See [`Documented::example`].
+    fn example(&self) -> String {
+        self.default_text().unwrap_or_default()
+    }
 }
 
 impl<A: Accepts> Documented for Key<A> {
@@ -121,6 +134,9 @@ impl<A: Accepts> Documented for Key<A> {
     }
     fn default_text(&self) -> Option<String> {
         self.accepts.default_text()
+    }
+    fn example(&self) -> String {
+        self.accepts.example()
     }
 }
 
@@ -158,6 +174,22 @@ impl Accepts for Choice {
     }
     fn default_text(&self) -> Option<String> {
         self.default.map(|word| format!("\"{word}\""))
+    }
+    fn example(&self) -> String {
+        let other = self.known.get(1).or(self.known.first());
+        format!("\"{}\"", other.unwrap_or(&""))
+    }
+}
+
+impl Accepts for Folder {
+    fn range(&self) -> String {
+        "a folder, from the folder of this file on unless it begins with `/`".to_owned()
+    }
+    fn default_text(&self) -> Option<String> {
+        None
+    }
+    fn example(&self) -> String {
+        format!("\"{}\"", self.example)
     }
 }
 
@@ -497,6 +529,13 @@ pub const DISK_RESERVE_BYTES: Key<Whole> = Key {
     accepts: whole("bytes", 0, TIB, 256 * MIB),
 };
 
+/// `security.certificates`
+pub const CERTIFICATES: Key<Folder> = Key {
+    section: "security",
+    name: "certificates",
+    meaning: "Where `souk cert` put the certificates: ca.crt, and for each node node.NAME.crt and node.NAME.key. With it, nodes and clients speak TLS and show certificates to each other, and clients need tokens.",
+    accepts: Folder { example: "certs" },
+};
 /// `security.insecure`
 pub const INSECURE: Key<Flag> = Key {
     section: "security",
@@ -544,6 +583,7 @@ pub static ALL: &[&dyn Documented] = &[
     &QUEUE_BYTES_MAX,
     &QUEUE_REQUESTS_MAX,
     &DISK_RESERVE_BYTES,
+    &CERTIFICATES,
     &INSECURE,
 ];
 

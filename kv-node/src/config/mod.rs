@@ -25,7 +25,10 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub use address::Address;
 pub use error::{ConfigError, Fault, InvalidFile, Problem};
@@ -64,12 +67,24 @@ impl ClusterFile {
     /// # Errors
     /// When it cannot be read, and when it says something that cannot be used; then with all its problems.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path, &Overrides::default())
+    }
+
+    /// The same, where the command line has the last word.
+    ///
+    /// # Errors
+    /// As [`ClusterFile::load`].
+    pub fn load_with(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable {
             path: path.to_owned(),
             source,
         };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Self::parse(path, &text)
+        let mut file = Self::parse_with(path, &text, overrides)?;
+        if let (Some(folder), None) = (&mut file.security.certificates, &overrides.certificates) {
+            *folder = path.parent().unwrap_or(Path::new("")).join(&*folder);
+        }
+        Ok(file)
     }
 
     /// Checks a text; `path` is only shown in errors.
@@ -77,8 +92,12 @@ impl ClusterFile {
     /// # Errors
     /// [`ConfigError::Invalid`], with all problems.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::parse_with(path, text, &Overrides::default())
+    }
+
+    fn parse_with(path: &Path, text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
         let problems = Problems::new(text);
-        let file = Self::read(&problems);
+        let file = Self::read(&problems, overrides);
         let list = problems.into_sorted();
         match file {
             Some(file) if list.is_empty() => Ok(file),
@@ -115,19 +134,20 @@ impl ClusterFile {
     }
 
     /// `None` only when a problem was noted.
-    fn read(problems: &Problems<'_>) -> Option<Self> {
+    fn read(problems: &Problems<'_>, overrides: &Overrides) -> Option<Self> {
         let root = Root::parse(problems);
         let (limits, storage) = (root.section("limits"), root.section("storage"));
         let failure_detection = root.section("failure_detection");
         let repair = Repair::read(&root.section("repair"));
-        let security = Security::read(&root.section("security"));
+        let mut security = Security::read(&root.section("security"));
+        overrides.apply(&mut security);
         let nodes: Vec<ReadNode> = root.repeated("node").iter().map(ReadNode::read).collect();
         check::names(&nodes, problems);
         let shop = root.section("shop");
         let listen = shop.address(&keys::SHOP_LISTEN);
         let payment_provider = shop.address(&keys::SHOP_PAYMENT_PROVIDER);
         let servers = servers(&nodes, listen.as_ref(), payment_provider.as_ref());
-        check::addresses(&servers, security.insecure, problems);
+        check::addresses(&servers, &security, problems);
         check::relations(&limits, &failure_detection, problems);
 
         Some(Self {
@@ -153,6 +173,25 @@ impl ClusterFile {
     }
 }
 
+/// What the command line says about security, in place of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Allow reachable addresses without TLS and tokens.
+    pub insecure: bool,
+    /// Where the certificates lie.
+    pub certificates: Option<PathBuf>,
+}
+
+impl Overrides {
+    /// Puts what is said here in place.
+    pub fn apply(&self, security: &mut Security) {
+        security.insecure |= self.insecure;
+        if let Some(folder) = &self.certificates {
+            security.certificates = Some(folder.clone());
+        }
+    }
+}
+
 fn servers(
     nodes: &[ReadNode],
     listen: Option<&Found<Address>>,
@@ -166,7 +205,7 @@ fn servers(
     });
     let of_shop = [
         ("shop.listen", listen),
-        ("shop.payment_provider", payment_provider),
+        (check::PAYMENT_PROVIDER, payment_provider),
     ];
     of_nodes
         .chain(of_shop)

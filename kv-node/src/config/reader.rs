@@ -8,13 +8,16 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::address::Address;
 use super::error::{Fault, Problem};
-use super::keys::{Accepts, Choice, Flag, HostPort, Key, Name, Number, Whole, names_in, sections};
+use super::keys::{
+    Accepts, Choice, Flag, Folder, HostPort, Key, Name, Number, Whole, names_in, sections,
+};
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -209,6 +212,15 @@ impl<'r, 't, 'p> Section<'r, 't, 'p> {
         self.read(key, "true or false", key.accepts.default, |value| {
             value.as_bool().map(Ok)
         })
+    }
+
+    /// As written; an empty text is none.
+    pub(super) fn folder(&self, key: &Key<Folder>) -> Option<PathBuf> {
+        let found = self.read(key, "a text in double quotes", None, |value| {
+            let text = value.as_str()?;
+            Some(Ok((!text.is_empty()).then(|| PathBuf::from(text))))
+        });
+        found.value
     }
 
     pub(super) fn name(&self, key: &Key<Name>) -> Found<String> {

@@ -38,11 +38,7 @@ impl ClusterFile {
         );
         section(&mut text, "repair", &self.repair_lines());
         section(&mut text, "storage", &self.storage_lines());
-        section(
-            &mut text,
-            "security",
-            &[(&keys::INSECURE, plain(self.security.insecure))],
-        );
+        section(&mut text, "security", &self.security_lines());
         text
     }
 
@@ -135,6 +131,18 @@ impl ClusterFile {
             (&keys::DISK_RESERVE_BYTES, plain(storage.disk_reserve_bytes)),
         ]
     }
+
+    fn security_lines(&self) -> [Line<'_>; 2] {
+        let security = &self.security;
+        let folder = security.certificates.as_ref();
+        // A path may hold what has to be escaped.
+        let folder =
+            folder.map(|path| toml::Value::from(path.to_string_lossy().into_owned()).to_string());
+        [
+            (&keys::CERTIFICATES, folder),
+            (&keys::INSECURE, plain(security.insecure)),
+        ]
+    }
 }
 
 /// The first node carries the comments for all of them.
@@ -169,7 +177,7 @@ fn section(text: &mut String, heading: &str, lines: &[Line<'_>]) {
         comment(text, &key.bounds());
         match value {
             Some(value) => put_line(text, key.name(), value),
-            None => put(text, format_args!("# {} = \"sled\"\n", key.name())),
+            None => put(text, format_args!("# {} = {}\n", key.name(), key.example())),
         }
     }
 }

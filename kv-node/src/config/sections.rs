@@ -4,6 +4,7 @@
 //! Invariants: a value here lies in its range, as the reader has checked.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::Address;
@@ -122,6 +123,8 @@ pub struct StorageSection {
 /// `[security]`: who may reach the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Security {
+    /// Where the certificates lie; `None` means that nodes and clients trust whoever reaches them.
+    pub certificates: Option<PathBuf>,
     /// True allows reachable addresses without TLS and tokens.
     pub insecure: bool,
 }
@@ -268,6 +271,7 @@ impl Repair {
 impl Security {
     pub(super) fn read(section: &Section<'_, '_, '_>) -> Self {
         Self {
+            certificates: section.folder(&keys::CERTIFICATES),
             insecure: section.flag(&keys::INSECURE).value,
         }
     }

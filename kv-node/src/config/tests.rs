@@ -99,6 +99,11 @@ fn names_of_keys_are_unique_and_stand_in_the_committed_file() {
         .replace(
             "
 engine", "engine",
+        )
+        .replace(
+            "
+certificates",
+            "certificates",
         );
         assert!(ClusterFile::builtin_text().contains(&line), "{line}");
     }
@@ -233,7 +238,17 @@ fn reachable_addresses_need_a_word_of_consent() {
     let open = NODE.replace("127.0.0.1:1", "0.0.0.0:1");
     check(
         &open,
-        "line 3, key node.grpc: 0.0.0.0:1 is not a loopback address, and this version has neither TLS nor tokens yet; use 127.0.0.1",
+        "line 3, key node.grpc: 0.0.0.0:1 is not a loopback address, and no certificates are named; make certificates with `souk cert`",
+    );
+    let with_certificates = format!("{open}[security]\ncertificates = \"certs\"\n");
+    let file = parse(&with_certificates).unwrap();
+    assert_eq!(
+        file.security.certificates.as_deref(),
+        Some(Path::new("certs"))
+    );
+    check(
+        &format!("{with_certificates}[shop]\npayment_provider = \"0.0.0.0:9\"\n"),
+        "line 8, key shop.payment_provider: 0.0.0.0:9 is not a loopback address, and the simulated payment provider",
     );
     assert!(parse(&format!("{open}[security]\ninsecure = true\n")).is_ok());
 }
@@ -289,12 +304,14 @@ proptest! {
         timeout_ms in 10_u64..=60_000,
         phi in 1.0_f64..=16.0,
         insecure: bool,
+        certificates in prop::option::of("[a-z/\"\\\\ .ä]{1,20}"),
         engine in prop::option::of(prop::sample::select(vec![EngineName::Fjall, EngineName::Sled, EngineName::Memory])),
     ) {
         let mut file = ClusterFile::builtin_with(nodes_count);
         file.limits.request_timeout = std::time::Duration::from_millis(timeout_ms);
         file.failure_detection.phi_threshold = phi;
         file.security.insecure = insecure;
+        file.security.certificates = certificates.map(Into::into);
         file.nodes[0].engine = engine;
         prop_assert_eq!(parse(&file.render()).unwrap(), file);
     }

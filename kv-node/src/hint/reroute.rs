@@ -228,6 +228,7 @@ mod tests {
             version: 1,
             buckets: vec![carts],
             forgotten: Vec::new(),
+            tokens: Vec::new(),
         };
         let updated = handoff.cluster.catalogue.update(catalogue).await;
         updated.expect("the disk takes it");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use souk_kv_proto::{network::Network, peer::peer_client::PeerClient};
+use souk_kv_tls::Expected;
 use tonic::transport::{Channel, Endpoint, Error};
 
 use super::FRAME_DECODE_BYTES_MAX;
@@ -18,6 +19,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 pub(super) async fn connect(
     network: &Network,
     address: &str,
+    expected: &Expected,
 ) -> Result<PeerClient<Channel>, Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -27,7 +29,7 @@ pub(super) async fn connect(
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let channel = network.connect(&endpoint).await?;
+    let channel = network.connect(&endpoint, expected).await?;
     Ok(PeerClient::new(channel)
         .max_decoding_message_size(FRAME_DECODE_BYTES_MAX)
         .max_encoding_message_size(FRAME_DECODE_BYTES_MAX))

@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -22,6 +23,7 @@ use souk_kv_proto::{
     network::Network,
     peer::{Hello, HelloReply, PeerFrame, PeerMessage, peer_message::Body},
 };
+use souk_kv_tls::{Expected, HandshakeError, bottom_of};
 use souk_ring::NodeId;
 use tokio::{
     sync::{Notify, oneshot},
@@ -276,9 +278,10 @@ impl PeerLink {
         options: &LinkOptions,
         events: &impl LinkEvents,
     ) -> Result<(Arc<Connection>, Streaming<PeerFrame>), LinkFailure> {
-        let mut client = connect(&options.network, &self.address)
+        let expected = Expected::Node(self.name.clone());
+        let mut client = connect(&options.network, &self.address, &expected)
             .await
-            .map_err(LinkFailure::unreachable)?;
+            .map_err(LinkFailure::of_connection)?;
         let (outbox, batches) = outbox(options.in_flight_bytes_max);
         let greeting = PeerMessage {
             id: 0,
@@ -300,7 +303,7 @@ impl PeerLink {
         })
         .await
         .map_err(|_| LinkFailure::unreachable("no greeting in time"))?;
-        let (incoming, first) = greeted.map_err(LinkFailure::unreachable)?;
+        let (incoming, first) = greeted.map_err(LinkFailure::of_connection)?;
         let body = first.and_then(|frame| frame.messages.into_iter().next()?.body);
         match body {
             Some(Body::HelloReply(reply)) if reply.node_id == self.node.0 => {
@@ -369,6 +372,14 @@ struct LinkFailure {
 }
 
 impl LinkFailure {
+    /// Names what is at the bottom; a failed handshake is a refusal, for it does not mend itself.
+    fn of_connection(cause: impl Error + 'static) -> Self {
+        Self {
+            is_refusal: HandshakeError::find_in(&cause).is_some(),
+            text: bottom_of(&cause),
+        }
+    }
+
     fn unreachable(cause: impl ToString) -> Self {
         Self {
             is_refusal: false,

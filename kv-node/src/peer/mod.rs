@@ -11,8 +11,8 @@
 //! Place: I/O; the coordinators call [`Peers::call`], background jobs [`Peers::call_in_bulk`], the replicas
 //! answer through [`PeerHandler`].
 //! Invariants: 1. a request that may have left ends as `Lost` or `TimedOut`, never as not sent.
-//! 2. the bytes of unanswered requests stay within a bound for each link. 3. a peer of another cluster gets no answer
-//! but an error. 4. requests of one lane leave in the order they came, but for signs of life; between lanes there is
+//! 2. the bytes of unanswered requests stay within a bound for each link. 3. a peer of another cluster, or one whose certificate names
+//! somebody else, gets no answer but an error. 4. requests of one lane leave in the order they came, but for signs of life; between lanes there is
 //! no order.
 //! Not here: who is asked (`souk_kv_core::quorum`), what an answer means (`crate::siblings`, `crate::register`).
 

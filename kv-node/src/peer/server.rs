@@ -7,11 +7,14 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
+use metrics::counter;
 use prost::Message;
 use souk_kv_proto::{
     kv::{Error, ErrorCode, Outcome},
-    peer::{PeerFrame, PeerMessage, peer_message::Body, peer_server::Peer},
+    network::ShownBearer,
+    peer::{Hello, PeerFrame, PeerMessage, peer_message::Body, peer_server::Peer},
 };
+use souk_kv_tls::BearerKind;
 use souk_ring::NodeId;
 use tokio::{
     sync::Semaphore,
@@ -19,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{Lane, MESSAGE_BYTES_MAX, PeerHandler, Prompt, unexpected};
 use crate::outbox::{Outbox, outbox};
@@ -56,11 +59,13 @@ impl<H: PeerHandler> Peer for PeerService<H> {
         &self,
         request: Request<Streaming<PeerFrame>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
+        let shown = request.extensions().get::<ShownBearer>().cloned();
         let incoming = request.into_inner();
         let (answers, batches) = outbox(ANSWERS_BYTES_MAX);
         let link = IncomingLink {
             handler: Arc::clone(&self.handler),
             answers,
+            shown,
         };
         let stop = self.stop.clone();
         tokio::spawn(async move {
@@ -77,6 +82,8 @@ impl<H: PeerHandler> Peer for PeerService<H> {
 struct IncomingLink<H> {
     handler: Arc<H>,
     answers: Outbox<PeerMessage>,
+    /// Who it is by certificate, where there are any.
+    shown: Option<ShownBearer>,
 }
 
 impl<H: PeerHandler> IncomingLink<H> {
@@ -122,6 +129,10 @@ impl<H: PeerHandler> IncomingLink<H> {
             send(&self.answers, 0, unexpected("no greeting"));
             return None;
         };
+        if let Err(error) = self.check_name(&hello) {
+            send(&self.answers, 0, Body::Error(error));
+            return None;
+        }
         match self.handler.greet(&hello) {
             Ok(reply) if reply.forgotten => {
                 // It is told why, and nothing that it sends is read.
@@ -142,6 +153,30 @@ impl<H: PeerHandler> IncomingLink<H> {
                 None
             }
         }
+    }
+
+    /// A caller may only greet as the node that its certificate names.
+    fn check_name(&self, hello: &Hello) -> Result<(), Error> {
+        let Some(shown) = &self.shown else {
+            return Ok(());
+        };
+        if shown.kind == BearerKind::Node
+            && shown.name == hello.node_name
+            && shown.cluster == hello.cluster_id
+        {
+            return Ok(());
+        }
+        counter!("souk_peer_links_refused_total", "reason" => "wrong_name").increment(1);
+        let message = format!(
+            "the caller greets as node `{}` of cluster `{}` and shows the certificate of {shown}: give every node its own",
+            hello.node_name, hello.cluster_id
+        );
+        warn!(message, "a peer was refused");
+        Err(Error::new(
+            ErrorCode::PermissionDenied,
+            Outcome::NotApplied,
+            message,
+        ))
     }
 
     fn take(&self, from: &Caller, message: PeerMessage) {

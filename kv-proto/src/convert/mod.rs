@@ -4,6 +4,7 @@
 //! so that the pure crates never see a state that cannot be.
 //! Not here: the meaning of any field (`souk_kv_core`, `souk_ring`).
 
+pub mod access;
 pub mod causality;
 pub mod layout;
 pub mod register;

@@ -37,6 +37,12 @@ impl FromRequestParts<Arc<ShopState>> for Admin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shop: &Arc<ShopState>) -> Result<Self, Problem> {
+        if !shop.lets_in(parts.extensions.get()) {
+            return Err(Problem::new(
+                ProblemKind::Forbidden,
+                "admin calls are answered on the shop's own machine only",
+            ));
+        }
         let Some(expected) = &shop.admin_token else {
             return Err(Problem::new(
                 ProblemKind::Forbidden,
