@@ -137,7 +137,10 @@ fn a_bad_cluster_file_is_shown_with_line_key_and_mend() {
 #[test]
 fn an_address_that_others_can_reach_is_refused() {
     let open = NODE.replace("127.0.0.1:1", "0.0.0.0:1");
-    check_config(&open, &["line 3", "node.grpc", "TLS", "insecure = true"]);
+    check_config(
+        &open,
+        &["line 3", "node.grpc", "souk cert", "insecure = true"],
+    );
 }
 
 #[test]

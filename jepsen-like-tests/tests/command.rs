@@ -127,7 +127,7 @@ fn a_run_that_cannot_be_is_refused_before_anything_starts() {
     refuse(
         &["--real", "--workload", "meteor"],
         &out,
-        "the workloads are register, cas-register",
+        "the workloads are register, register-hot",
     );
     refuse(
         &["--real", cart[0], cart[1], "--fault", "meteor"],

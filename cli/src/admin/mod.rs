@@ -30,8 +30,8 @@ pub(crate) enum AdminCommand {
   souk admin status
   souk admin status --node n2 --json | jq '.nodes[] | select(.state != \"up\")'")]
     Status(StatusArgs),
-    /// The same as `souk cert`.
-    #[command(subcommand)]
+    /// The same as `souk cert`, for who looks for it here.
+    #[command(subcommand, hide = true)]
     Cert(cert::CertCommand),
     /// Make, show, replace and end the tokens that clients show.
     #[command(subcommand)]

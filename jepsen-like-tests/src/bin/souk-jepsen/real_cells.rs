@@ -61,7 +61,10 @@ const MEETS: [(Fault, &[&str]); 26] = [
     (Fault::Slow, &["register", "session", "cart"]),
     (Fault::Lossy, &["ledger", "siblings", "checkout"]),
     (Fault::Jitter, &["cas-register", "cart-changes", "set"]),
-    (Fault::ClockJump, &["register", "deletes", "stock"]),
+    (
+        Fault::ClockJump,
+        &["register", "deletes", "latest", "stock"],
+    ),
     (Fault::ClockStrobe, &["cas-register", "session", "cart"]),
     (Fault::ClockRate, &["stock", "siblings", "set"]),
     (Fault::DiskFull, &["register", "cart", "ledger"]),
