@@ -5,12 +5,15 @@
 //! Not here: counting units, expiry, idempotency (`souk_inventory`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use souk_inventory::store::{
     ClientStock, StockBucket, StockStore, StockStoreError, StockStoreOptions,
 };
-use souk_inventory::{Centre, Sku, StockAnswer, StockCommand, StockCounts, StockError, StockId};
+use souk_inventory::{
+    Centre, HOLD_MAX_MS, Sku, StockAnswer, StockCommand, StockCounts, StockError, StockId,
+};
 use souk_kv_client::Client;
 
 use crate::buckets::STOCK;
@@ -53,6 +56,12 @@ pub trait Stocks: Send + Sync + 'static {
 
 /// A stock store that is shared by every room of the shop.
 pub type SharedStocks = Arc<dyn Stocks>;
+
+/// When a hold made now runs out; never later than a stock takes.
+pub(crate) fn hold_expiry(now_unix_ms: u64, hold: Duration) -> u64 {
+    let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
+    now_unix_ms.saturating_add(hold_ms.min(HOLD_MAX_MS))
+}
 
 /// Reserves; while units of holds that ran out are coming free, at once again.
 pub(crate) async fn reserve(

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use souk_cart::CartLine;
-use souk_inventory::{HOLD_MAX_MS, Quantity, ReservationId, StockCommand};
+use souk_inventory::{Quantity, ReservationId, StockCommand};
 use souk_kv_client::{Context, Key};
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ use crate::clock::now_unix_ms;
 use crate::fault::StoreFault;
 use crate::ids::{CartId, ProductId, digest};
 use crate::kv::{SharedKv, json};
-use crate::stock::{STOCK_AT_ONCE, SharedStocks, StockFault, reserve};
+use crate::stock::{STOCK_AT_ONCE, SharedStocks, StockFault, hold_expiry, reserve};
 
 /// The sort key of the record within its cart.
 const ROW: &str = "hold";
@@ -77,7 +77,7 @@ pub struct CartHolds {
 }
 
 impl CartHolds {
-    /// Units are held for `hold`, at most [`HOLD_MAX_MS`] milliseconds; zero switches it off.
+    /// Units are held for `hold`, at most [`souk_inventory::HOLD_MAX_MS`] milliseconds; zero switches it off.
     #[must_use]
     pub fn new(kv: SharedKv, stocks: SharedStocks, hold: Duration) -> Self {
         Self { kv, stocks, hold }
@@ -97,8 +97,7 @@ impl CartHolds {
             skus,
         };
         self.write(cart_id, &record).await?;
-        let hold_ms = u64::try_from(self.hold.as_millis()).unwrap_or(u64::MAX);
-        let expires_unix_ms = now_unix_ms().saturating_add(hold_ms.min(HOLD_MAX_MS));
+        let expires_unix_ms = hold_expiry(now_unix_ms(), self.hold);
         let holding: Vec<_> = lines
             .iter()
             .map(|line| self.hold_line(&record, line, expires_unix_ms))

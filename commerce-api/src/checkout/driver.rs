@@ -12,8 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use souk_cart::{AddTag, RemovalTag, Sku};
 use souk_inventory::{
-    Compartment, HOLD_MAX_MS, OrderId as StockOrderId, Quantity, ReservationId, StockCommand,
-    StockError,
+    Compartment, OrderId as StockOrderId, Quantity, ReservationId, StockCommand, StockError,
 };
 use tokio::time::Instant;
 
@@ -32,7 +31,7 @@ use crate::orders::store::{Change, StoredOrder};
 use crate::orders::{CustomerIndex, OrderStore};
 use crate::payment::PaymentDesk;
 use crate::payment::desk::{Authorisation, PaymentFault};
-use crate::stock::{STOCK_AT_ONCE, SharedStocks, StockFault, reserve};
+use crate::stock::{STOCK_AT_ONCE, SharedStocks, StockFault, hold_expiry, reserve};
 
 /// The first wait after an unclear step; it doubles up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -396,12 +395,6 @@ impl Checkout {
             tracing::debug!(order_id = %order.order_id, %error, "left on the pending list");
         }
     }
-}
-
-/// When a hold made now runs out; never later than a stock takes.
-fn hold_expiry(now_unix_ms: u64, hold: Duration) -> u64 {
-    let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
-    now_unix_ms.saturating_add(hold_ms.min(HOLD_MAX_MS))
 }
 
 fn first_failure(failures: Vec<Option<Failure>>) -> StepResult {
