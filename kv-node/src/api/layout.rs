@@ -22,6 +22,7 @@ use souk_ring::{
 use tokio::time::Instant;
 
 use crate::{
+    cluster::name_of,
     core::NodeCore,
     error::RequestError,
     members::{self, Newcomer},
@@ -259,10 +260,7 @@ fn at_the_door(
 
 /// What is pending, for people.
 fn words(staging: &Staging, layout: &Layout) -> Vec<String> {
-    let name = |id: &NodeId| {
-        let member = layout.member(*id);
-        member.map_or_else(|| id.to_string(), |member| member.name.to_string())
-    };
+    let name = |id: &NodeId| name_of(layout, *id);
     let joins = |spec: &MemberSpec| {
         let (zone, weight) = (&spec.zone, spec.weight.get());
         format!("{} joins, zone {zone}, weight {weight}", spec.name)

@@ -12,7 +12,7 @@ use souk_kv_storage::{Keyspace, Scan, StorageError, Store, WriteBatch};
 use souk_ring::{Layout, LayoutEpoch, MovePlan, NodeId, Standing};
 use tracing::warn;
 
-use crate::keys;
+use crate::{cluster::name_of, keys};
 
 /// Layouts remembered.
 const DEEDS_MAX: u64 = 200;
@@ -55,10 +55,7 @@ pub(crate) fn deeds(store: &Store) -> Result<Vec<LayoutDeed>, StorageError> {
 /// What is different, in words.
 pub(crate) fn changes(older: &Layout, newer: &Layout) -> Vec<String> {
     let mut what = Vec::new();
-    let name = |id: NodeId| {
-        let member = newer.member(id).or_else(|| older.member(id));
-        member.map_or_else(|| id.to_string(), |member| member.name.to_string())
-    };
+    let name = |id: NodeId| name_of(newer.member(id).map_or(older, |_| newer), id);
     let ids: BTreeSet<NodeId> = older
         .members()
         .keys()

@@ -24,7 +24,7 @@ use super::{
     errand::{Done, Errands},
     parting::part,
 };
-use crate::{core::NodeCore, error::RequestError, keys, members::Voice};
+use crate::{cluster::name_of, core::NodeCore, error::RequestError, keys, members::Voice};
 
 /// How often a node that gains nothing looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -200,11 +200,8 @@ async fn pull(
 /// What a transfer cannot go on without, for people.
 fn waiting(layout: &Layout, partition: PartitionId, waits: &WaitsFor) -> String {
     let names = |nodes: &BTreeSet<NodeId>| {
-        let name = |node: &NodeId| {
-            let member = layout.member(*node);
-            member.map_or_else(|| node.to_string(), |member| member.name.to_string())
-        };
-        nodes.iter().map(name).collect::<Vec<_>>().join(", ")
+        let names = nodes.iter().map(|node| name_of(layout, *node));
+        names.collect::<Vec<_>>().join(", ")
     };
     match waits {
         WaitsFor::Names(nodes) => {

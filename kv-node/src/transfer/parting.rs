@@ -13,7 +13,7 @@ use futures::{TryStreamExt, stream};
 use souk_ring::{Layout, LayoutEpoch, NodeId, PartitionId};
 use tracing::{debug, info};
 
-use crate::{anti_entropy::RoundError, core::NodeCore, governor::Job};
+use crate::{anti_entropy::RoundError, cluster::name_of, core::NodeCore, governor::Job};
 
 /// Partitions compared at once.
 const PARTITIONS_AT_ONCE: usize = 4;
@@ -53,9 +53,7 @@ pub(super) async fn part(core: &NodeCore, layout: &Layout, started: LayoutEpoch)
     }
     let stays = |node: &NodeId| !layout.is_leaving(*node) && layout.member(*node).is_some();
     if let Some(target) = core.hints.totals().into_keys().find(stays) {
-        let name = layout
-            .member(target)
-            .map_or_else(String::new, |m| m.name.to_string());
+        let name = name_of(layout, target);
         core.transfers
             .waits_for(format!("the hints for {name} have to be delivered first"));
         return;
