@@ -262,11 +262,13 @@ impl Mint {
         let is_new = |partition: &&PartitionId| known.binary_search(partition).is_err();
         let mut made = Vec::new();
         for partition in kept.iter().filter(is_new) {
-            let actor = self.environment.random_id();
+            let actor = new_actor(&self.environment, *partition);
             batch.put(Keyspace::Meta, keys::meta_actor(*partition), actor.to_vec());
             made.push((*partition, ActorId::from_bytes(actor)));
         }
-        let gone = known.iter().filter(|partition| !kept.contains(partition));
+        let gone = known
+            .iter()
+            .filter(|partition| kept.binary_search(partition).is_err());
         let gone: Vec<PartitionId> = gone.copied().collect();
         for partition in &gone {
             batch.delete(Keyspace::Meta, keys::meta_actor(*partition));

@@ -4,8 +4,8 @@
 //! 7" means the same to all who say it. What was done is known from the layout, not from the slate: so it
 //! does not matter whether anybody wipes it afterwards, nor how often.
 //!
-//! Place: pure; to be kept by `souk_kv_node` as one row of a register of all members, and applied through
-//! `souk_ring::Layout::begun` and [`super::Decision`]. Nothing keeps it yet.
+//! Place: pure; kept by `souk_kv_node` as one row of a register of all members, and applied through
+//! `souk_ring::Layout::begun` and [`super::Decision`].
 //! Invariants: 1. numbers only grow, also over a revert. 2. a line is pending while its number is above what the layout
 //! says was applied. 3. applying names the number of the newest line: who has not seen it applies nothing.
 //! Not here: the register (`crate::register`), planning (`souk_ring`), when a move settles (`crate::transfer`).

@@ -14,8 +14,7 @@
 //! | records are copied from that majority, and compared | [`TransferAction::CopyRecords`], [`TransferAction::Compare`] |
 //! | (e) the layout of the next owners alone | [`Settlement`] says when it may be proposed |
 //!
-//! Place: pure; to be driven by `souk_kv_node`, one [`PartitionTransfer`] for each partition that a node gains. Nothing
-//! drives it yet.
+//! Place: pure; driven by `souk_kv_node`, one [`PartitionTransfer`] for each partition that a node gains.
 //! Source: Lamport, Malkhi, Zhou, Reconfiguring a State Machine, 2010; traps 9, 10 and 12 of the design.
 //! Shape: the gaining node pulls. What fails is asked again; nothing that was done is done twice.
 //! Invariants: 1. no group is settled before a majority of the old owners has told its groups under the layout of

@@ -1,6 +1,6 @@
 //! When a move may settle: everybody who gains copies has said that it holds them all.
 //!
-//! Place: pure; every member that is sure is to keep one while copies move, and to ask the gaining nodes.
+//! Place: pure; made by the first sure member that seems up, at each look while copies move, to ask the gaining nodes.
 //! Invariants: 1. a report counts only for the move that it speaks of. 2. nobody speaks for another.
 
 use std::collections::BTreeSet;

@@ -30,9 +30,9 @@ use crate::{
     mint::Mint,
 };
 
-/// Bytes of records in one page for a learner; the record that reaches it is the last.
+/// Bytes of records in one page for a node that copies a partition; the record that reaches it is the last.
 const COPY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Records in one page for a learner.
+/// Records in one page for a node that copies a partition.
 const COPY_ROWS_MAX: usize = 4_096;
 
 /// The replica side of `siblings` and `lww` buckets.

@@ -9,7 +9,7 @@
 //! e+2  { B C D }                  (or --called_off--> { A B C } again, with newcomers gone)
 //! ```
 //!
-//! Place: pure; no node plans one yet; to be decided by `souk_kv_core::layout`; who has to agree to what
+//! Place: pure; planned by `souk_kv_node`, decided by `souk_kv_core::layout`; who has to agree to what
 //! meanwhile follows in `souk_kv_core::register::Acceptors`.
 //! Source: Lamport, Malkhi, Zhou, Reconfiguring a State Machine, 2010; Ongaro, Ousterhout, Raft, 2014, §6.
 //! Invariants: 1. one move at a time. 2. while copies move, the owners of before stay the owners: only a settled
