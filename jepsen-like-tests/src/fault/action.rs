@@ -142,6 +142,12 @@ impl Action {
         self.undo() != self
     }
 
+    /// True when it changes who the members are, or waits for such a change to end.
+    #[must_use]
+    pub fn changes_members(self) -> bool {
+        self.undo() == Action::Settle
+    }
+
     /// What undoes it; what makes things better undoes itself.
     #[must_use]
     pub fn undo(self) -> Action {

@@ -73,14 +73,17 @@ pub(super) fn steps(time_ms: u64, victims: &[String], random: &mut StdRng) -> Ve
     steps
 }
 
-/// Who leaves and who joins by a step.
-pub(super) fn leavers_and_joiners(step: &Step) -> (&[String], &[String]) {
-    let nodes = &step.nodes[..];
-    match step.action {
-        Action::Join => (&[], nodes),
-        Action::Leave => (nodes, &[]),
-        Action::Replace => nodes.split_at(nodes.len() / 2),
-        _ => (&[], &[]),
+impl Step {
+    /// Who leaves and who joins, if it is a change of the members.
+    #[must_use]
+    pub fn leavers_and_joiners(&self) -> (&[String], &[String]) {
+        let nodes = &self.nodes[..];
+        match self.action {
+            Action::Join => (&[], nodes),
+            Action::Leave => (nodes, &[]),
+            Action::Replace => nodes.split_at(nodes.len() / 2),
+            _ => (&[], &[]),
+        }
     }
 }
 
@@ -99,7 +102,7 @@ mod tests {
         let mut seen = members.clone();
         let mut sizes = Vec::new();
         for step in &schedule.steps {
-            let (leaving, joining) = leavers_and_joiners(step);
+            let (leaving, joining) = step.leavers_and_joiners();
             for name in leaving {
                 assert!(members.remove(name), "{name} is no member");
             }
@@ -109,7 +112,7 @@ mod tests {
             if step.action == Action::Kill {
                 assert!(members.contains(&step.nodes[0]));
             }
-            if step.action.undo() == Action::Settle && step.action.is_blow() {
+            if step.action.changes_members() && step.action.is_blow() {
                 sizes.push(members.len());
             }
         }

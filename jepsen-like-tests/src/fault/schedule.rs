@@ -51,12 +51,6 @@ pub struct Step {
 }
 
 impl Step {
-    /// Who leaves and who joins, if it is a change of the members.
-    #[must_use]
-    pub fn leavers_and_joiners(&self) -> (&[String], &[String]) {
-        membership::leavers_and_joiners(self)
-    }
-
     /// The names of its links: `n1-n2` where both ways are meant, once for each pair, and `n1>n2` for one way.
     #[must_use]
     pub fn link_names(&self) -> String {

@@ -58,6 +58,12 @@ impl Operation {
         matches!(self.end, End::Ok { .. })
     }
 
+    /// True when somebody who knew told its outcome: it was done, or refused.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.is_ok() || self.refused().is_some()
+    }
+
     /// True when it surely had no effect.
     #[must_use]
     pub fn is_failed(&self) -> bool {

@@ -108,7 +108,7 @@ impl<'run> RealNemesis<'run> {
         for step in &schedule.steps {
             sleep_until(begun + Duration::from_millis(step.at_ms)).await;
             self.bury()?;
-            if step.action.undo() == Action::Settle {
+            if step.action.changes_members() {
                 let beginning = Instant::now();
                 self.change_members(step).await?;
                 begun += beginning.elapsed();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::checker::Verdict;
 use crate::fault::{Fault, Schedule, windows};
-use crate::history::{History, Operation};
+use crate::history::History;
 
 /// Of all requests, so many have to be answered, with a result or a condition that did not hold.
 const ANSWERED_MIN: f64 = 0.3;
@@ -23,12 +23,13 @@ pub(crate) struct Evidence {
 impl Evidence {
     pub(crate) fn of(history: &History) -> Evidence {
         let operations = history.operations();
-        let is_answered =
-            |operation: &&Operation| operation.is_ok() || operation.refused().is_some();
         let windows = windows(history);
         Evidence {
             asked: operations.len(),
-            answered: operations.iter().filter(is_answered).count(),
+            answered: operations
+                .iter()
+                .filter(|operation| operation.is_answered())
+                .count(),
             windows: windows.len(),
             bitten: windows
                 .iter()

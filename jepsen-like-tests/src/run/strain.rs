@@ -1,11 +1,11 @@
-//! What clients had to bear while something was broken, in figures: it is reported, and judged only where a plan asks for it.
+//! What clients had to bear while something was broken, in figures: reported, never judged.
 //!
 //! Invariant: what is compared ran at the same pace: the quiet time before the first blow, and the time under the blows.
 
 use std::collections::BTreeMap;
 
 use crate::fault::windows;
-use crate::history::{History, Operation};
+use crate::history::History;
 
 const NS_PER_S: u128 = 1_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;
@@ -26,11 +26,9 @@ pub(crate) struct Strain {
 impl Strain {
     pub(crate) fn of(history: &History) -> Strain {
         let operations = history.operations();
-        let is_answered =
-            |operation: &&Operation| operation.is_ok() || operation.refused().is_some();
         let mut answers: Vec<u64> = operations
             .iter()
-            .filter(is_answered)
+            .filter(|operation| operation.is_answered())
             .filter_map(|operation| operation.ended_ns)
             .collect();
         answers.sort_unstable();
@@ -58,7 +56,7 @@ impl Strain {
         let in_chaos = answers.iter().filter(|at| (begun..=last_blow).contains(at));
         let in_chaos: Vec<u64> = in_chaos.copied().collect();
         let silence_ns = in_chaos.windows(2).map(|pair| pair[1] - pair[0]).max();
-        let given_up = operations.iter().filter(|one| !is_answered(one)).count();
+        let given_up = operations.iter().filter(|one| !one.is_answered()).count();
         Strain {
             per_s_before: per_s(before, first_blow.saturating_sub(begun)),
             per_s_during: per_s(during, broken_ns),

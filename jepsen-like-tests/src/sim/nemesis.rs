@@ -79,7 +79,7 @@ impl SimNemesis {
             && Duration::from_millis(step.at_ms) + self.late <= since
         {
             let step = self.steps.pop_front().expect("one was just looked at");
-            if step.action.undo() == Action::Settle {
+            if step.action.changes_members() {
                 self.begin_change(cluster, step, since, &target_of);
             } else {
                 self.perform(cluster, &step);

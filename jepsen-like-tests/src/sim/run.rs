@@ -17,7 +17,7 @@ use super::cluster::{SimCluster, StepError};
 use super::nemesis::SimNemesis;
 use super::{SimPlan, SimReport, members, trace};
 use crate::checker::{Report, Verdict, Violation};
-use crate::fault::{Action, Fault};
+use crate::fault::Fault;
 use crate::history::{Recorder, write_lines};
 use crate::run::Evidence;
 use crate::workload::{
@@ -317,7 +317,7 @@ impl<'plan> Stage<'plan> {
 
     /// Lets a change of members come to its end, and switches off who is no member after it.
     fn rest_from_changes(&mut self) -> Result<(), Broken> {
-        let is_change = |step: &crate::fault::Step| step.action.undo() == Action::Settle;
+        let is_change = |step: &crate::fault::Step| step.action.changes_members();
         if !self.schedule.steps.iter().any(is_change) {
             return Ok(());
         }

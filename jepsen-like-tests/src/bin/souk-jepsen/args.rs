@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Run 200 simulated seeds over all cells in turn, and 12 runs on real processes.
     #[command(after_help = "Example:\n  souk-jepsen ci-full --out /tmp/ci-full")]
     CiFull(SuiteArgs),
-    /// Run 2,000 simulated seeds, every cell at least nine times, and 48 runs on real processes.
+    /// Run 2,000 simulated seeds, every cell at least six times, and 48 runs on real processes.
     #[command(
         after_help = "Example:\n  souk-jepsen nightly --first-seed 20270101 --out /tmp/nightly"
     )]

@@ -29,7 +29,7 @@ pub(crate) const CI_FULL: Suite = Suite {
     seeds: 200,
     real_cells: 12,
 };
-/// What is run every night: every cell of the simulation at least nine times.
+/// What is run every night: every cell of the simulation at least six times.
 pub(crate) const NIGHTLY: Suite = Suite {
     seeds: 2_000,
     real_cells: 48,
@@ -106,7 +106,15 @@ fn worst(codes: &[u8]) -> u8 {
 mod tests {
     use std::collections::BTreeSet;
 
+    use souk_jepsen_like_tests::sim::{simulated_faults, simulated_workloads};
+
     use super::*;
+
+    #[test]
+    fn a_night_comes_to_every_cell_six_times() {
+        let cells = simulated_workloads().len() * simulated_faults().len();
+        assert!(NIGHTLY.seeds >= 6 * cells, "{cells} cells");
+    }
 
     #[test]
     fn real_cells_are_distinct() {
