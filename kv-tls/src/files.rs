@@ -150,6 +150,10 @@ impl BearerFiles {
                 Err(TlsError::File { cause, .. }) if cause.kind() == ErrorKind::NotFound => {
                     Vec::new()
                 }
+                // Cut short on its way here, perhaps: it must not lift what was revoked.
+                Ok(lists) if lists.is_empty() => {
+                    return Err(empty(path, "list of revoked certificates"));
+                }
                 read => read?,
             },
             None => Vec::new(),

@@ -269,4 +269,9 @@ async fn who_is_revoked_is_cut_off() {
     let again = meet(&node, &shop, Expected::AnyNode).await;
     assert_eq!(again, Err(Reason::Revoked));
     assert!(meet(&node, &other, Expected::AnyNode).await.is_ok());
+    // A list that was cut short lifts nothing.
+    fs::write(folder.revoked(), "").unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let again = meet(&node, &shop, Expected::AnyNode).await;
+    assert_eq!(again, Err(Reason::Revoked));
 }

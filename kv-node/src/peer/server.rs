@@ -134,7 +134,7 @@ impl<H: PeerHandler> IncomingLink<H> {
             return None;
         }
         match self.handler.greet(&hello) {
-            Ok(reply) if reply.forgotten => {
+            Ok(reply) if reply.forgotten || reply.removed => {
                 // It is told why, and nothing that it sends is read.
                 send(&self.answers, 0, Body::HelloReply(reply));
                 None
